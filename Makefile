@@ -1,0 +1,42 @@
+# `make help` lists the targets. Everything runs in .venv, which is made on first use.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+BIN := .venv/bin
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 14
+
+.PHONY: demo
+demo: .venv/.installed-demo ## train, export, quantize, serve and call three models on real data
+	$(BIN)/python -m training.demo
+
+.PHONY: test
+test: check ## lint, types, and every test
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/socket
+
+.PHONY: check
+check: .venv/.installed-test ## lint, types and import contracts only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: format
+format: .venv/.installed-test ## let ruff settle the form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: proto
+proto: .venv/.installed-test ## write serving/_proto again from proto/
+	$(BIN)/python scripts/generate_stubs.py
+
+.PHONY: clean
+clean: ## remove the environment, the demo's output and every cache
+	rm -rf .venv demo-output build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+
+.venv/.installed-%: pyproject.toml constraints.txt
+	@scripts/venv.sh $*
+	@touch $@
+	@[ $* != test ] || touch .venv/.installed-demo

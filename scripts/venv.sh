@@ -1,0 +1,29 @@
+#!/bin/sh
+# Make .venv with the newest suitable Python and install this package with one extra.
+# Usage: scripts/venv.sh EXTRA    (from the repository's root; PYTHON=... chooses the interpreter)
+# pip's own configuration and environment apply: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, pip.conf.
+set -eu
+
+suitable() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+if ! suitable .venv/bin/python; then
+    for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        suitable "$python" && break
+        python=
+    done
+    if [ -z "$python" ]; then
+        echo "No Python 3.11 or newer found. Install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2
+        exit 1
+    fi
+    echo "Making .venv with $($python --version)"
+    if ! "$python" -m venv --clear .venv; then
+        rm -rf .venv
+        echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2
+        exit 1
+    fi
+fi
+
+echo "Installing lstm-serving[$1] into .venv (the first time takes a few minutes)"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$1]"

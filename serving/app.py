@@ -1,0 +1,120 @@
+"""The composition root: the only place where the parts meet. Owns the order of start and of drain."""
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+from prometheus_client import disable_created_metrics, start_http_server
+
+from serving import __version__
+from serving.batching import Batcher, Limits
+from serving.clock import SystemClock
+from serving.config import ServerConfig
+from serving.engine.cpu_budget import read_cpu_budget
+from serving.engine.onnx import OnnxEngine, load_onnxruntime
+from serving.manifest import Manifest, Policy
+from serving.metrics import ServerMetrics
+from serving.repository import Repository, load_repository
+from serving.runner import Runner
+from serving.wire.server import GrpcServer
+from serving.wire.service import InferenceService
+
+log = logging.getLogger(__name__)
+MIB = 2**20
+WARM_UP_STEPS = 64
+EXIT_FAULT = 70
+"""BSD sysexits EX_SOFTWARE: a thread of ours died of a bug; the supervisor should start a fresh process."""
+
+
+def run(config: ServerConfig) -> None:
+    """Load, warm up, serve until SIGTERM or SIGINT, drain.
+
+    Raises:
+        ArtifactError: nothing in the repository can be served.
+        EngineUnavailable: no onnxruntime, or not the device asked for.
+        OSError: a port is taken.
+    """
+    threading.excepthook = _die
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series of every counter
+    budget = read_cpu_budget()
+    threads = config.threads or budget.threads
+    log.info("lstm-serve %s, onnxruntime %s", __version__, load_onnxruntime().__version__)
+    log.info("CPU budget: %s; %d threads per engine call, spinning off", budget, threads)
+    clock = SystemClock()
+    metrics = ServerMetrics(cpu_threads=threads)
+
+    def load(manifest: Manifest, policy: Policy, directory: Path) -> Runner:
+        engine = OnnxEngine(manifest, directory / manifest.file.name, device=config.device, threads=threads)
+        steps = min(WARM_UP_STEPS, policy.max_steps)
+        engine.warm_up([(1, steps), (policy.max_batch_rows, steps)])
+        log.info("loaded %s version %d: %s on %s", manifest.name, manifest.version, manifest.precision, engine.device)
+        limits = Limits(
+            max_batch_rows=policy.max_batch_rows,
+            max_queue_rows=policy.max_queue_rows,
+            mixed_lengths=not manifest.equal_lengths,
+        )
+        of_model = metrics.of_model(manifest.name, str(manifest.version))
+        return Runner(manifest=manifest, engine=engine, batcher=Batcher(limits), clock=clock, metrics=of_model)
+
+    repository = load_repository(config.model_repository, load)
+    service = InferenceService(
+        repository=repository, metrics=metrics, clock=clock, max_inflight_requests=config.max_inflight_requests
+    )
+    server = GrpcServer(
+        service,
+        address=f"{config.host}:{config.grpc_port}",
+        max_inflight_requests=config.max_inflight_requests,
+        max_message_bytes=config.max_message_mib * MIB,
+    )
+    metrics_server, _ = start_http_server(config.metrics_port, config.host, metrics.registry)
+    for model in repository.models.values():
+        model.runner.start()
+    server.start()
+    metrics.ready.set(1)
+    stop = _stop_on_signals()
+    log.info(
+        "ready: gRPC on %s:%d, metrics on http://%s:%d/metrics",
+        config.host, server.port, config.host, metrics_server.server_port,
+    )  # fmt: skip
+    stop.wait()
+    log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds)
+    metrics.ready.set(0)
+    _drain(server, repository, grace_seconds=config.drain_timeout_seconds)
+    metrics_server.shutdown()
+    log.info("stopped")
+
+
+def _drain(server: GrpcServer, repository: Repository, *, grace_seconds: float) -> None:
+    """Close the front first, then the runners: a call that got in is answered as long as the grace lasts."""
+    server.stop(grace_seconds=grace_seconds).wait()
+    for model in repository.models.values():
+        model.runner.drain()
+    for model in repository.models.values():
+        model.runner.join()
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; the second one kills."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    return stop
+
+
+def _die(failure: threading.ExceptHookArgs) -> None:
+    """End the process when a thread dies of a bug: half a server would leave callers waiting for ever."""
+    log.critical(
+        "thread %s died; this is a bug",
+        failure.thread.name if failure.thread else "?",
+        exc_info=(failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback),
+    )
+    os._exit(EXIT_FAULT)

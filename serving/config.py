@@ -1,0 +1,39 @@
+"""The server's settings: flags, then environment variables (`LSTM_SERVE_...`). The only reader of both."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ServerConfig(BaseSettings):
+    """Serve recurrent models over the Open Inference Protocol (gRPC), with metrics for Prometheus."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="LSTM_SERVE_",
+        cli_kebab_case=True,
+        cli_prog_name="lstm-serve",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    model_repository: Path = Field(description="folder of models: <name>/<version>/{model.onnx,manifest.json}")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all, which opens an unencrypted port")
+    grpc_port: Port = Field(8001, description="port of the inference protocol; 0 takes a free one")
+    metrics_port: Port = Field(8002, description="port of /metrics; 0 takes a free one")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models compute; auto: CUDA if it works")
+    threads: int | None = Field(
+        None, ge=1, description="threads of one engine call on the CPU; default: what affinity and cgroup quota allow"
+    )
+    max_inflight_requests: int = Field(
+        256, ge=1, le=4096, description="inference calls at a time, each holding a thread; those beyond are refused"
+    )
+    max_message_mib: int = Field(64, ge=1, le=1024, description="largest gRPC message in MiB")
+    drain_timeout_seconds: float = Field(
+        30.0, ge=0, description="how long calls in flight may take to finish after SIGTERM"
+    )

@@ -1,0 +1,129 @@
+"""ONNX Runtime behind the engine's interface."""
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from serving.errors import ArtifactError, EngineUnavailable
+from serving.manifest import Manifest
+from serving.tensors import Arrays, Rows, pack, scatter
+
+Device = Literal["auto", "cpu", "cuda"]
+ERRORS_ONLY = 3
+"""ONNX Runtime's log severity: its warnings speak of graph optimizations, not of anything an operator can change."""
+
+
+def load_onnxruntime() -> Any:  # noqa: ANN401  the module has no types
+    """Import onnxruntime, from whichever of its packages is installed.
+
+    Raises:
+        EngineUnavailable: none is, or the one that is there does not load.
+    """
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"onnxruntime cannot be imported ({error}); install one of: pip install 'lstm-serving[cpu]' (CPU), "
+            "pip install 'lstm-serving[gpu]' (CUDA)"
+        ) from error
+
+
+class OnnxEngine:
+    """One ONNX Runtime session of one model version.
+
+    Spinning is off: a waiting thread sleeps, so that idle models cost nothing in a pod with a CPU quota.
+    """
+
+    def __init__(self, manifest: Manifest, model: Path, *, device: Device, threads: int) -> None:
+        """Load the model.
+
+        Args:
+            manifest: of the version.
+            model: the ONNX file; its checksum has been verified.
+            device: `auto` takes CUDA where it works and the CPU elsewhere.
+            threads: threads of one call on the CPU.
+
+        Raises:
+            EngineUnavailable: no onnxruntime, or `cuda` was asked for and does not work here.
+            ArtifactError: onnxruntime cannot load the file, or its inputs and outputs are not the manifest's.
+        """
+        self._manifest = manifest
+        self._outputs = [tensor.name for tensor in manifest.outputs]
+        onnxruntime = load_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = ERRORS_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        providers = _providers(onnxruntime, device, manifest)
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=providers)
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ArtifactError(f"{model}: onnxruntime cannot load it: {error}") from error
+        self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        if device == "cuda" and self.device != "cuda" and manifest.precision != "int8":
+            raise EngineUnavailable(
+                "--device cuda: onnxruntime fell back to the CPU; its log says which library failed"
+            )
+        self._check_signature(model)
+
+    def run(self, feed: Arrays) -> Arrays:
+        """Compute the manifest's outputs for a packed feed."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+
+    def warm_up(self, shapes: Iterable[tuple[int, int]]) -> None:
+        """Run zeros once per (rows, steps), so that the first callers do not pay for allocation and kernel choice.
+
+        Raises:
+            ArtifactError: the model fails on them, or answers in other shapes than its manifest says.
+        """
+        for rows, steps in shapes:
+            batch = _zeros(self._manifest, rows, steps)
+            try:
+                scatter(self._manifest, self.run(pack(self._manifest, [batch])), [batch])
+            except Exception as error:
+                raise ArtifactError(f"warm-up with {rows} rows of {steps} steps failed: {error}") from error
+
+    def _check_signature(self, model: Path) -> None:
+        manifest = self._manifest
+        expected_inputs = {tensor.name for tensor in manifest.inputs}
+        if manifest.lengths_input is not None:
+            expected_inputs.add(manifest.lengths_input)
+        expected_outputs = set(self._outputs)
+        if manifest.state is not None:
+            expected_inputs.add(manifest.state.input)
+            expected_outputs.add(manifest.state.output)
+        for side, found, expected in (
+            ("inputs", {node.name for node in self._session.get_inputs()}, expected_inputs),
+            ("outputs", {node.name for node in self._session.get_outputs()}, expected_outputs),
+        ):
+            if found != expected:
+                raise ArtifactError(f"{model}: its {side} are {sorted(found)}, the manifest says {sorted(expected)}")
+
+
+def _providers(onnxruntime: Any, device: Device, manifest: Manifest) -> list[str]:  # noqa: ANN401  no types
+    """Choose execution providers. ONNX Runtime has no INT8 LSTM for CUDA, so those models stay on the CPU."""
+    available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "cuda" and not available:
+        raise EngineUnavailable(
+            "--device cuda: the installed onnxruntime has no CUDA support; "
+            "pip uninstall onnxruntime && pip install 'lstm-serving[gpu]'"
+        )
+    if device == "cpu" or not available or manifest.precision == "int8":
+        return ["CPUExecutionProvider"]
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # finds CUDA and cuDNN where pip installed them
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def _zeros(manifest: Manifest, rows: int, steps: int) -> Rows:
+    sizes = {"batch": rows, "time": steps}
+    inputs = {
+        tensor.name: np.zeros([axis if isinstance(axis, int) else sizes[axis] for axis in tensor.shape], tensor.dtype)
+        for tensor in manifest.inputs
+    }
+    return Rows(inputs=inputs, lengths=np.full(rows, steps, np.int64), time=steps)

@@ -1,0 +1,244 @@
+"""The artefact's description: `manifest.json` (immutable, written by the exporter) and `model.yaml` (the operator's).
+
+Shared by `lstm-export` and `lstm-serve`; knows neither torch nor onnxruntime.
+
+    models/<name>/model.yaml                 policy, edited by operators; optional
+    models/<name>/<version>/model.onnx       immutable
+    models/<name>/<version>/manifest.json    immutable
+"""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from serving.errors import ArtifactError
+
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+POLICY_FILE = "model.yaml"
+BATCH = "batch"
+TIME = "time"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+Datatype = Literal["FP32", "INT32", "INT64"]
+NUMPY_DTYPES: dict[Datatype, np.dtype[Any]] = {
+    "FP32": np.dtype("<f4"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+}
+Dimension = Annotated[int, Field(ge=1)] | Literal["batch", "time"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tensor(_Frozen):
+    """One input or output of the model.
+
+    `shape` names the axes: axis 0 is always `batch` (rows); axis 1 may be `time` (steps); every other axis is a number.
+    """
+
+    name: str = Field(min_length=1)
+    datatype: Datatype
+    shape: tuple[Dimension, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _axes(self) -> Self:
+        if self.shape[0] != BATCH:
+            raise ValueError(f"tensor '{self.name}': axis 0 must be 'batch', got {self.shape[0]!r}")
+        if BATCH in self.shape[1:] or TIME in self.shape[2:]:
+            raise ValueError(f"tensor '{self.name}': 'batch' may stand at axis 0 only and 'time' at axis 1 only")
+        return self
+
+    @property
+    def follows_time(self) -> bool:
+        """True if axis 1 is time, so that a row's part is as long as the row."""
+        return len(self.shape) > 1 and self.shape[1] == TIME
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The little-endian numpy dtype of the wire and of the engine."""
+        return NUMPY_DTYPES[self.datatype]
+
+
+class State(_Frozen):
+    """How a stepwise model's recurrent state enters and leaves the graph: one FP32 tensor [batch, size] each way."""
+
+    input: str
+    output: str
+    size: int = Field(ge=1)
+
+
+class Int8(_Frozen):
+    """What quantization did: nodes turned to INT8 of those that have an INT8 form in this engine."""
+
+    engine: Literal["onnxruntime", "native"]
+    per_channel: bool
+    reduce_range: bool
+    quantized_nodes: tuple[str, ...]
+    float_nodes: tuple[str, ...] = ()
+    source_version: int = Field(ge=1)
+
+
+class Proof(_Frozen):
+    """One check that the exporter ran. `measured` holds its numbers, `limit` what decided (None: reported only)."""
+
+    name: str
+    passed: bool
+    measured: dict[str, float | int | str]
+    limit: dict[str, float] | None = None
+
+
+class ModelFile(_Frozen):
+    """The ONNX file and what it must hash to."""
+
+    name: Literal["model.onnx"] = "model.onnx"
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=1)
+
+
+class Manifest(_Frozen):
+    """All that the server needs to know of one model version, and the proofs that came with it."""
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    version: int = Field(ge=1)
+    precision: Literal["fp32", "int8"]
+    inputs: tuple[Tensor, ...] = Field(min_length=1)
+    lengths_input: str | None
+    """Name of the graph's int64[batch] input of real lengths (steps); None only if `equal_lengths`."""
+    outputs: tuple[Tensor, ...] = Field(min_length=1)
+    stepwise: bool
+    state: State | None = None
+    equal_lengths: bool = False
+    """True: padding would change answers, so a row may only share a batch with rows of its own length."""
+    input_range: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Smallest and largest value of each float input on the calibration data, if real data was given."""
+    int8: Int8 | None = None
+    file: ModelFile
+    proofs: tuple[Proof, ...]
+    forced: bool = False
+    """True if a check failed and the user had the artefact written all the same."""
+    tools: dict[str, str]
+    """Versions of what made the file: torch, onnx, onnxruntime, ..."""
+    source: dict[str, str] = Field(default_factory=dict)
+    """Where it came from: factory, weights file and its sha256."""
+    created: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [t.name for t in (*self.inputs, *self.outputs)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"tensor names must differ, got {names}")
+        if not any(t.follows_time for t in self.inputs):
+            raise ValueError("no input follows time: at least one needs the shape [batch, time, ...]")
+        if self.stepwise != (self.state is not None):
+            raise ValueError("a stepwise model has a state, and no other has one")
+        if self.lengths_input is None and not self.equal_lengths:
+            raise ValueError("a model without a lengths input must be marked equal_lengths")
+        if (self.precision == "int8") != (self.int8 is not None):
+            raise ValueError("precision int8 comes with the section 'int8', and no other precision does")
+        return self
+
+    def write(self, directory: Path) -> None:
+        """Write `manifest.json` into the version's folder."""
+        (directory / MANIFEST_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+class Policy(_Frozen):
+    """`model.yaml`: what operators decide for all versions of a model; optional, and so is every field."""
+
+    max_batch_rows: int = Field(32, ge=1, le=4096, description="rows that one engine call takes at most")
+    max_request_rows: int = Field(256, ge=1, le=65536, description="rows that one request may have")
+    max_steps: int = Field(4096, ge=1, description="steps that a row may have")
+    max_queue_rows: int = Field(1024, ge=1, description="rows that may wait; what comes beyond is refused at once")
+    default_timeout_ms: int | None = Field(None, ge=1, description="deadline of a request that brings none")
+    out_of_range: Literal["clip", "refuse", "allow"] = Field(
+        "clip",
+        description="what happens to values outside the calibrated input range of an INT8 model, whose activation "
+        "scales they would stretch for every row of the batch",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_queue_rows < max(self.max_batch_rows, self.max_request_rows):
+            raise ValueError(
+                f"max_queue_rows is {self.max_queue_rows}: it must hold one batch ({self.max_batch_rows} rows) "
+                f"and one request ({self.max_request_rows} rows) at least"
+            )
+        return self
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check the manifest of the version in `directory`, and the model file against its checksum.
+
+    Raises:
+        ArtifactError: a file is missing or unreadable, the manifest is invalid or of another format, folder names
+            disagree with it, or `model.onnx` is not the file that was proven.
+    """
+    path = directory / MANIFEST_FILE
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
+    except ValidationError as error:
+        raise ArtifactError(f"{path}: {_first_problem(error)}") from error
+    if (directory.parent.name, directory.name) != (manifest.name, str(manifest.version)):
+        raise ArtifactError(
+            f"{path}: describes {manifest.name}/{manifest.version}, but lies in "
+            f"{directory.parent.name}/{directory.name}; folders must not be renamed or copied under another name"
+        )
+    model = directory / manifest.file.name
+    try:
+        digest = sha256_of(model)
+    except OSError as error:
+        raise ArtifactError(f"{model}: cannot be read ({error.strerror}); export the model again") from error
+    if digest != manifest.file.sha256:
+        raise ArtifactError(
+            f"{model}: sha256 is {digest}, the manifest says {manifest.file.sha256}: the file was changed or damaged "
+            "after its proofs were made; export it again"
+        )
+    return manifest
+
+
+def read_policy(directory: Path) -> Policy:
+    """Read `model.yaml` in the model's folder; all defaults if there is none.
+
+    Raises:
+        ArtifactError: not YAML, an unknown key, or a value out of its range.
+    """
+    path = directory / POLICY_FILE
+    if not path.exists():
+        return Policy.model_validate({})
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Policy.model_validate({} if content is None else content)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise ArtifactError(f"{path}: {_first_problem(error)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: not valid YAML: {error}") from error
+
+
+def is_model_name(name: str) -> bool:
+    """Return whether `name` may be a model's name (and so a folder's)."""
+    return re.fullmatch(NAME_PATTERN, name) is not None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the file"
+    return f"{where}: {problem['msg']} (got {problem['input']!r:.80})"

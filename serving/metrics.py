@@ -1,0 +1,91 @@
+"""What the server counts and times, for Prometheus. The only importer of prometheus_client.
+
+Times are seconds. Labels are model and version, and the outcome of a request; never anything a client chooses.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+from serving.batching import Batch
+from serving.clock import NANOSECONDS_PER_SECOND
+
+SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+RATIO_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+MODEL_LABELS = ("model", "version")
+
+
+class ModelMetrics:
+    """The metrics of one model version; what a runner reports to (`serving.runner.RunnerMetrics`)."""
+
+    def __init__(self, metrics: "ServerMetrics", model: str, version: str) -> None:
+        self._queue_rows = metrics.queue_rows.labels(model, version)
+        self._queue_delay = metrics.queue_delay.labels(model, version)
+        self._engine_run = metrics.engine_run.labels(model, version)
+        self._batch_rows = metrics.batch_rows.labels(model, version)
+        self._padding = metrics.padding_efficiency.labels(model, version)
+        self._failures = metrics.batch_failures.labels(model, version)
+
+    def queued(self, rows: int) -> None:
+        """Set the rows that wait now."""
+        self._queue_rows.set(rows)
+
+    def batch_ran(self, batch: Batch, *, started_ns: int, finished_ns: int) -> None:
+        """Record an engine call that ended well."""
+        self._engine_run.observe((finished_ns - started_ns) / NANOSECONDS_PER_SECOND)
+        self._batch_rows.observe(batch.rows)
+        self._padding.observe(batch.padding_efficiency)
+        for ticket in batch.tickets:
+            self._queue_delay.observe((started_ns - ticket.enqueued_ns) / NANOSECONDS_PER_SECOND)
+
+    def batch_failed(self, batch: Batch) -> None:
+        """Count an engine call that raised; its members are run again one by one."""
+        del batch
+        self._failures.inc()
+
+
+class ServerMetrics:
+    """All metrics, on one registry of their own."""
+
+    def __init__(self, *, cpu_threads: int) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "lstm_requests",
+            "ModelInfer calls answered, by outcome: ok, or the reason of the error",
+            (*MODEL_LABELS, "outcome"),
+            registry=self.registry,
+        )
+        self.request_seconds = self._histogram(
+            "lstm_request_seconds", "From decoding a call to its answer or error, queue and engine included"
+        )
+        self.queue_delay = self._histogram(
+            "lstm_queue_delay_seconds", "From a request's arrival in the queue to the start of its batch"
+        )
+        self.engine_run = self._histogram("lstm_engine_run_seconds", "One engine call, packing and scattering included")
+        self.batch_rows = self._histogram("lstm_batch_rows", "Rows per engine call", ROWS_BUCKETS)
+        self.padding_efficiency = self._histogram(
+            "lstm_padding_efficiency_ratio", "Steps asked for over steps computed, per engine call", RATIO_BUCKETS
+        )
+        self.batch_failures = Counter(
+            "lstm_batch_failures", "Engine calls that raised", MODEL_LABELS, registry=self.registry
+        )
+        self.queue_rows = Gauge("lstm_queue_rows", "Rows that wait", MODEL_LABELS, registry=self.registry)
+        self.ready = Gauge("lstm_ready", "1 while the server takes requests", registry=self.registry)
+        Gauge("lstm_cpu_threads", "Threads of one engine call on the CPU", registry=self.registry).set(cpu_threads)
+
+    def of_model(self, model: str, version: str) -> ModelMetrics:
+        """Return the metrics of one model version, present on `/metrics` from now on."""
+        return ModelMetrics(self, model, version)
+
+    def request_ended(self, model: str, version: str, outcome: str, seconds: float) -> None:
+        """Count one ModelInfer call of a known model version."""
+        self.requests.labels(model, version, outcome).inc()
+        self.request_seconds.labels(model, version).observe(seconds)
+
+    def not_served(self, reason: str) -> None:
+        """Count one ModelInfer call for a model that does not serve; the name it gave stays out of the labels."""
+        self.requests.labels("", "", reason).inc()
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...] = SECONDS_BUCKETS) -> Histogram:
+        return Histogram(name, text, MODEL_LABELS, buckets=buckets, registry=self.registry)

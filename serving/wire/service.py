@@ -1,0 +1,180 @@
+"""The Open Inference Protocol's methods over grpcio: decode, put, wait, encode."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import grpc
+
+from serving import __version__
+from serving._proto import open_inference_pb2 as oip
+from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceServicer
+from serving.clock import NANOSECONDS_PER_SECOND, Clock
+from serving.errors import NotReady, QueueFull, ServingError
+from serving.repository import Model, Repository
+from serving.tensors import Arrays
+from serving.wire import codec
+from serving.wire.status import errors_as_status
+
+SERVER_NAME = "lstm-serve"
+PLATFORM = "onnxruntime_onnx"
+
+
+class RequestMetrics(Protocol):
+    """What the front reports."""
+
+    def request_ended(self, model: str, version: str, outcome: str, seconds: float) -> None:
+        """One call of a known model version has its answer or error."""
+
+    def not_served(self, reason: str) -> None:
+        """One call named a model or version that does not serve."""
+
+
+class PendingReply:
+    """A reply that one thread waits for; made by the runner's thread exactly once."""
+
+    def __init__(self) -> None:
+        self._made = threading.Lock()
+        self._made.acquire()
+        self._outputs: Arrays | None = None
+        self._error: ServingError | None = None
+
+    def answer(self, outputs: Arrays) -> None:
+        """Hand the outputs to the waiting thread."""
+        self._outputs = outputs
+        self._made.release()
+
+    def fail(self, error: ServingError) -> None:
+        """Hand the error to the waiting thread."""
+        self._error = error
+        self._made.release()
+
+    def wait(self) -> Arrays:
+        """Block until the reply is made; raise it if it is an error."""
+        self._made.acquire()
+        if self._error is not None:
+            raise self._error
+        assert self._outputs is not None, "a reply without an error has outputs"
+        return self._outputs
+
+
+class InferenceService(GRPCInferenceServiceServicer):
+    """One thread per call, which waits for its reply; at most `max_inflight_requests` ModelInfer calls at a time."""
+
+    def __init__(
+        self, *, repository: Repository, metrics: RequestMetrics, clock: Clock, max_inflight_requests: int
+    ) -> None:
+        self._repository = repository
+        self._metrics = metrics
+        self._clock = clock
+        self._max_inflight = max_inflight_requests
+        self._inflight = threading.BoundedSemaphore(max_inflight_requests)
+        self.ready = False
+
+    def ServerLive(self, request: oip.ServerLiveRequest, context: grpc.ServicerContext) -> oip.ServerLiveResponse:
+        """Answer true: the process runs."""
+        del request, context
+        return oip.ServerLiveResponse(live=True)
+
+    def ServerReady(self, request: oip.ServerReadyRequest, context: grpc.ServicerContext) -> oip.ServerReadyResponse:
+        """Answer whether the server takes requests."""
+        del request, context
+        return oip.ServerReadyResponse(ready=self.ready)
+
+    def ModelReady(self, request: oip.ModelReadyRequest, context: grpc.ServicerContext) -> oip.ModelReadyResponse:
+        """Answer whether a model (a version of it) serves; NOT_FOUND if there is none of that name."""
+        with errors_as_status(context):
+            try:
+                self._repository.find(request.name, request.version)
+            except NotReady:
+                return oip.ModelReadyResponse(ready=False)
+            return oip.ModelReadyResponse(ready=self.ready)
+
+    def ServerMetadata(
+        self, request: oip.ServerMetadataRequest, context: grpc.ServicerContext
+    ) -> oip.ServerMetadataResponse:
+        """Answer name, version and the extensions of the protocol that are offered."""
+        del request, context
+        return oip.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=["binary_tensor_data"])
+
+    def ModelMetadata(
+        self, request: oip.ModelMetadataRequest, context: grpc.ServicerContext
+    ) -> oip.ModelMetadataResponse:
+        """Answer a model's tensors, the versions that serve, and the properties that decide how it is batched."""
+        with errors_as_status(context):
+            model = self._repository.find(request.name, request.version)
+            return self._metadata(model)
+
+    def ModelInfer(self, request: oip.ModelInferRequest, context: grpc.ServicerContext) -> oip.ModelInferResponse:
+        """Answer the rows of one request, batched with whatever else waits."""
+        with errors_as_status(context), self._found(request) as model, self._admitted():
+            rows = codec.decode(request, model.manifest, model.policy)
+            wanted = codec.requested_outputs(request, model.manifest)
+            deadline_ns = self._deadline_ns(request, context, model)
+            reply = PendingReply()
+            ticket_id = model.runner.put(rows, reply, deadline_ns=deadline_ns)
+            if not context.add_callback(lambda: model.runner.cancel(ticket_id)):
+                model.runner.cancel(ticket_id)  # the client has left already
+            return codec.encode(request, model.manifest, wanted, reply.wait())
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        if not self._inflight.acquire(blocking=False):
+            raise QueueFull(
+                f"{self._max_inflight} requests are in flight already; retry later (--max-inflight-requests)"
+            )
+        try:
+            yield
+        finally:
+            self._inflight.release()
+
+    @contextmanager
+    def _found(self, request: oip.ModelInferRequest) -> Iterator[Model]:
+        """Find the model, and report how the call ended and how long it took."""
+        started_ns = self._clock.now_ns()
+        try:
+            model = self._repository.find(request.model_name, request.model_version)
+        except ServingError as error:
+            self._metrics.not_served(error.reason)
+            raise
+        outcome = ServingError.reason
+        try:
+            yield model
+            outcome = "ok"
+        except ServingError as error:
+            outcome = error.reason
+            raise
+        finally:
+            seconds = (self._clock.now_ns() - started_ns) / NANOSECONDS_PER_SECOND
+            self._metrics.request_ended(model.manifest.name, str(model.manifest.version), outcome, seconds)
+
+    def _deadline_ns(self, request: oip.ModelInferRequest, context: grpc.ServicerContext, model: Model) -> int | None:
+        """Return the earliest of the gRPC deadline and the request's `timeout`, or else the model's default."""
+        now_ns = self._clock.now_ns()
+        remaining = context.time_remaining()
+        timeout_ns = codec.timeout_ns(request)
+        deadlines = [] if remaining is None else [now_ns + int(remaining * NANOSECONDS_PER_SECOND)]
+        deadlines += [] if timeout_ns is None else [now_ns + timeout_ns]
+        default_ms = model.policy.default_timeout_ms
+        if not deadlines and default_ms is not None:
+            deadlines = [now_ns + default_ms * NANOSECONDS_PER_SECOND // 1000]
+        return min(deadlines, default=None)
+
+    def _metadata(self, model: Model) -> oip.ModelMetadataResponse:
+        manifest = model.manifest
+        response = oip.ModelMetadataResponse(
+            name=manifest.name,
+            versions=[str(version) for version in self._repository.versions(manifest.name)],
+            platform=PLATFORM,
+            properties={
+                "precision": manifest.precision,
+                "stepwise": str(manifest.stepwise).lower(),
+                "equal_lengths": str(manifest.equal_lengths).lower(),
+                "lengths_input": manifest.lengths_input or "",
+            },
+        )
+        for side, tensors in ((response.inputs, manifest.inputs), (response.outputs, manifest.outputs)):
+            for tensor in tensors:
+                side.add(name=tensor.name, datatype=tensor.datatype, shape=codec.wire_shape(tensor))
+        return response

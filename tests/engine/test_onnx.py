@@ -1,0 +1,73 @@
+"""The ONNX Runtime engine: what it loads, what it refuses, and that company does not matter to it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.engine.onnx import OnnxEngine
+from serving.errors import ArtifactError, EngineUnavailable
+from serving.manifest import read_manifest
+from serving.tensors import Rows, pack, scatter
+from tests.support.artefacts import FEATURES, write_lstm
+
+
+def engine_of(directory: Path) -> OnnxEngine:
+    return OnnxEngine(read_manifest(directory), directory / "model.onnx", device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("stepwise", [False, True])
+def test_rows_of_different_lengths_get_the_answers_they_get_alone(tmp_path: Path, *, stepwise: bool) -> None:
+    directory = write_lstm(tmp_path, bidirectional=not stepwise, stepwise=stepwise)
+    manifest, engine = read_manifest(directory), engine_of(directory)
+    rng = np.random.default_rng(1)
+    requests = [
+        Rows(inputs={"x": rng.normal(size=(1, n, FEATURES)).astype(np.float32)}, lengths=np.array([n]), time=n)
+        for n in (5, 1, 30, 12)
+    ]
+
+    together = scatter(manifest, engine.run(pack(manifest, requests)), requests)
+
+    for request, answer in zip(requests, together, strict=True):
+        (alone,) = scatter(manifest, engine.run(pack(manifest, [request])), [request])
+        for name in ("steps", "last"):
+            np.testing.assert_allclose(answer[name], alone[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    directory = write_lstm(tmp_path)
+    (directory / "model.onnx").write_bytes(b"not a model")
+    manifest = read_manifest(write_lstm(tmp_path, "other"))
+
+    with pytest.raises(ArtifactError, match="onnxruntime cannot load it"):
+        OnnxEngine(manifest, directory / "model.onnx", device="cpu", threads=1)
+
+
+def test_a_graph_with_other_inputs_than_its_manifest_is_refused(tmp_path: Path) -> None:
+    manifest = read_manifest(write_lstm(tmp_path, bidirectional=False, stepwise=True))
+    other = write_lstm(tmp_path, "other", bidirectional=False)
+
+    with pytest.raises(ArtifactError, match=r"inputs are \['lengths', 'x'\], the manifest says .*'state'"):
+        OnnxEngine(manifest, other / "model.onnx", device="cpu", threads=1)
+
+
+def test_warm_up_refuses_a_model_that_answers_in_other_shapes_than_its_manifest(tmp_path: Path) -> None:
+    """An output declared to follow time that has one value per row would be cut wrongly for every caller."""
+    directory = write_lstm(tmp_path)
+    manifest = read_manifest(directory)
+    steps, last = manifest.outputs
+    wrong = manifest.model_copy(update={"outputs": (steps, last.model_copy(update={"shape": ("batch", "time")}))})
+    engine = OnnxEngine(wrong, directory / "model.onnx", device="cpu", threads=1)
+
+    with pytest.raises(ArtifactError, match="warm-up with 2 rows of 64 steps failed"):
+        engine.warm_up([(2, 64)])
+
+
+def test_asking_for_cuda_without_it_says_what_to_install(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    directory = write_lstm(tmp_path)
+
+    with pytest.raises(EngineUnavailable, match=r"lstm-serving\[gpu\]"):
+        OnnxEngine(read_manifest(directory), directory / "model.onnx", device="cuda", threads=1)

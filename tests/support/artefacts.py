@@ -1,0 +1,175 @@
+"""Tiny but real model folders, built with onnx alone: random LSTMs with the server's whole contract, in milliseconds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from serving.manifest import Int8, Manifest, ModelFile, State, Tensor, sha256_of
+
+FEATURES = 3
+HIDDEN = 4
+TYPES = {"FP32": TensorProto.FLOAT, "INT32": TensorProto.INT32, "INT64": TensorProto.INT64}
+
+
+def write_lstm(
+    repository: Path,
+    name: str = "lstm",
+    version: int = 1,
+    *,
+    bidirectional: bool = True,
+    stepwise: bool = False,
+    int8_range: tuple[float, float] | None = None,
+    equal_lengths: bool = False,
+    seed: int = 0,
+) -> Path:
+    """Write a model x[batch,time,3] -> steps[batch,time,D*4], last[batch,D*4] into `repository/name/version`.
+
+    With `int8_range` the manifest calls it INT8 with that calibrated input range (the graph stays FP32).
+    """
+    directions = 2 if bidirectional else 1
+    nodes, weights = _lstm_nodes(directions, stepwise=stepwise, seed=seed)
+    width = directions * HIDDEN
+    inputs = (Tensor(name="x", datatype="FP32", shape=("batch", "time", FEATURES)),)
+    outputs = (
+        Tensor(name="steps", datatype="FP32", shape=("batch", "time", width)),
+        Tensor(name="last", datatype="FP32", shape=("batch", width)),
+    )
+    state = State(input="state", output="next_state", size=2 * HIDDEN) if stepwise else None
+    return write_artefact(
+        repository / name / str(version),
+        nodes,
+        weights,
+        inputs=inputs,
+        outputs=outputs,
+        state=state,
+        int8_range=int8_range,
+        equal_lengths=equal_lengths,
+    )
+
+
+def write_two_inputs(repository: Path, name: str = "two") -> Path:
+    """Write a model of an int64 sequence, a float sequence and one float vector per row: y = tokens + x + bias."""
+    nodes = [
+        helper.make_node("Cast", ["tokens"], ["tokens_float"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["tokens_float", "last_axis"], ["tokens_column"]),
+        helper.make_node("Add", ["tokens_column", "x"], ["sum"]),
+        helper.make_node("Unsqueeze", ["bias", "time_axis"], ["bias_column"]),
+        helper.make_node("Add", ["sum", "bias_column"], ["y"]),
+        helper.make_node("Identity", ["lengths"], ["count"]),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([2], np.int64), "last_axis"),
+        numpy_helper.from_array(np.array([1], np.int64), "time_axis"),
+    ]
+    return write_artefact(
+        repository / name / "1",
+        nodes,
+        weights,
+        inputs=(
+            Tensor(name="tokens", datatype="INT64", shape=("batch", "time")),
+            Tensor(name="x", datatype="FP32", shape=("batch", "time", FEATURES)),
+            Tensor(name="bias", datatype="FP32", shape=("batch", FEATURES)),
+        ),
+        outputs=(
+            Tensor(name="y", datatype="FP32", shape=("batch", "time", FEATURES)),
+            Tensor(name="count", datatype="INT64", shape=("batch",)),
+        ),
+    )
+
+
+def write_artefact(
+    directory: Path,
+    nodes: Sequence[onnx.NodeProto],
+    weights: Sequence[onnx.TensorProto],
+    *,
+    inputs: tuple[Tensor, ...],
+    outputs: tuple[Tensor, ...],
+    state: State | None = None,
+    int8_range: tuple[float, float] | None = None,
+    equal_lengths: bool = False,
+) -> Path:
+    """Write `model.onnx` and its manifest."""
+    sides = ([_value_info(t) for t in inputs], [_value_info(t) for t in outputs])
+    sides[0].append(helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]))
+    if state is not None:
+        sides[0].append(helper.make_tensor_value_info(state.input, TensorProto.FLOAT, ["batch", state.size]))
+        sides[1].append(helper.make_tensor_value_info(state.output, TensorProto.FLOAT, ["batch", state.size]))
+    graph = helper.make_graph(nodes, "test", *sides, initializer=weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    directory.mkdir(parents=True)
+    path = directory / "model.onnx"
+    onnx.save(model, path)
+    Manifest(
+        name=directory.parent.name,
+        version=int(directory.name),
+        precision="fp32" if int8_range is None else "int8",
+        inputs=inputs,
+        lengths_input="lengths",
+        outputs=outputs,
+        stepwise=state is not None,
+        state=state,
+        equal_lengths=equal_lengths,
+        input_range={} if int8_range is None else {"x": int8_range},
+        int8=None
+        if int8_range is None
+        else Int8(
+            engine="onnxruntime", per_channel=True, reduce_range=True, quantized_nodes=("lstm",), source_version=1
+        ),
+        file=ModelFile(sha256=sha256_of(path), bytes=path.stat().st_size),
+        proofs=(),
+        tools={},
+        created="2026-01-01T00:00:00Z",
+    ).write(directory)
+    return directory
+
+
+def _lstm_nodes(directions: int, *, stepwise: bool, seed: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    rng = np.random.default_rng(seed)
+    weights = [
+        numpy_helper.from_array(rng.normal(0, 0.5, shape).astype(np.float32), name)
+        for name, shape in (
+            ("W", (directions, 4 * HIDDEN, FEATURES)),
+            ("R", (directions, 4 * HIDDEN, HIDDEN)),
+            ("B", (directions, 8 * HIDDEN)),
+        )
+    ]
+    weights.append(numpy_helper.from_array(np.array([0, 0, -1], np.int64), "flat_steps"))
+    weights.append(numpy_helper.from_array(np.array([0, -1], np.int64), "flat"))
+    initial = ["initial_h", "initial_c"] if stepwise else ["", ""]
+    nodes = [
+        helper.make_node("Cast", ["lengths"], ["lengths32"], to=TensorProto.INT32),
+        helper.make_node("Transpose", ["x"], ["x_time_major"], perm=[1, 0, 2]),
+        helper.make_node(
+            "LSTM",
+            ["x_time_major", "W", "R", "B", "lengths32", *initial],
+            ["Y", "Y_h", "Y_c"],
+            name="lstm",
+            hidden_size=HIDDEN,
+            direction="bidirectional" if directions == 2 else "forward",
+        ),
+        helper.make_node("Transpose", ["Y"], ["Y_batch_major"], perm=[2, 0, 1, 3]),
+        helper.make_node("Reshape", ["Y_batch_major", "flat_steps"], ["steps"]),
+        helper.make_node("Transpose", ["Y_h"], ["h_batch_major"], perm=[1, 0, 2]),
+        helper.make_node("Reshape", ["h_batch_major", "flat"], ["last"]),
+    ]
+    if stepwise:
+        weights.append(numpy_helper.from_array(np.array([0], np.int64), "direction_axis"))
+        nodes[0:0] = [
+            helper.make_node("Split", ["state"], ["h0", "c0"], axis=1, num_outputs=2),
+            helper.make_node("Unsqueeze", ["h0", "direction_axis"], ["initial_h"]),
+            helper.make_node("Unsqueeze", ["c0", "direction_axis"], ["initial_c"]),
+        ]
+        nodes += [
+            helper.make_node("Squeeze", ["Y_h", "direction_axis"], ["h1"]),
+            helper.make_node("Squeeze", ["Y_c", "direction_axis"], ["c1"]),
+            helper.make_node("Concat", ["h1", "c1"], ["next_state"], axis=1),
+        ]
+    return nodes, weights
+
+
+def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(tensor.name, TYPES[tensor.datatype], list(tensor.shape))

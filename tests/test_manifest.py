@@ -1,0 +1,122 @@
+"""The artefact's description: what is written reads back, and nothing doubtful is taken."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from serving.errors import ArtifactError
+from serving.manifest import Manifest, Policy, Tensor, read_manifest, read_policy
+from tests.support.artefacts import write_lstm
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return write_lstm(tmp_path, bidirectional=False, stepwise=True)
+
+
+def rewrite(directory: Path, **changes: Any) -> None:
+    path = directory / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_manifest_reads_back_as_it_was_written(directory: Path) -> None:
+    manifest = read_manifest(directory)
+    before = (directory / "manifest.json").read_bytes()
+    manifest.write(directory)
+
+    assert (directory / "manifest.json").read_bytes() == before
+    assert read_manifest(directory) == manifest
+
+
+def test_a_changed_model_file_is_refused_with_both_checksums(directory: Path) -> None:
+    model = directory / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(content)
+
+    with pytest.raises(ArtifactError, match=r"sha256 is .* the manifest says .*changed or damaged"):
+        read_manifest(directory)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"format": 2}, "format"),
+        ({"surprise": 1}, "surprise"),
+        ({"version": 7}, "describes lstm/7, but lies in lstm/1"),
+        ({"stepwise": False}, "a stepwise model has a state"),
+        ({"precision": "int8"}, "precision int8 comes with the section"),
+        ({"lengths_input": None}, "must be marked equal_lengths"),
+        ({"file": {"name": "../../secret", "sha256": "0" * 64, "bytes": 1}}, "file.name"),
+        ({"inputs": [{"name": "x", "datatype": "FP32", "shape": ["batch", 3]}]}, "no input follows time"),
+        ({"outputs": [{"name": "x", "datatype": "FP32", "shape": ["batch", 3]}]}, "tensor names must differ"),
+    ],
+)
+def test_an_inconsistent_manifest_is_refused_and_the_field_is_named(
+    directory: Path, changes: dict[str, Any], text: str
+) -> None:
+    rewrite(directory, **changes)
+
+    with pytest.raises(ArtifactError, match=text):
+        read_manifest(directory)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx"])
+def test_a_missing_file_is_named(directory: Path, name: str) -> None:
+    (directory / name).unlink()
+
+    with pytest.raises(ArtifactError, match=f"{name}: cannot be read"):
+        read_manifest(directory)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"format": 1}'])
+def test_a_damaged_manifest_is_refused(directory: Path, content: bytes) -> None:
+    (directory / "manifest.json").write_bytes(content)
+
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        read_manifest(directory)
+
+
+@pytest.mark.parametrize("shape", [(3, "batch"), ("batch", 3, "time"), ("batch", "batch"), ("time", 3)])
+def test_axes_have_their_places(shape: tuple[Any, ...]) -> None:
+    with pytest.raises(ValidationError, match="axis"):
+        Tensor(name="x", datatype="FP32", shape=shape)
+
+
+def test_a_model_without_model_yaml_has_the_defaults(tmp_path: Path) -> None:
+    assert read_policy(tmp_path) == Policy()
+    (tmp_path / "model.yaml").write_text("# nothing but a comment\n")
+    assert read_policy(tmp_path) == Policy()
+
+
+def test_model_yaml_sets_limits(tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text("max_batch_rows: 8\nout_of_range: refuse\n")
+
+    assert read_policy(tmp_path) == Policy(max_batch_rows=8, out_of_range="refuse")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("max_rows: 3", "max_rows: Extra inputs are not permitted"),
+        ("max_steps: 0", "max_steps: .*greater than or equal to 1"),
+        ("max_queue_rows: 3", "it must hold one batch"),
+        ("- 1", "valid dictionary"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_model_yaml_is_refused_and_the_key_is_named(tmp_path: Path, content: str, text: str) -> None:
+    (tmp_path / "model.yaml").write_text(content)
+
+    with pytest.raises(ArtifactError, match=text):
+        read_policy(tmp_path)
+
+
+def test_the_schema_has_a_description_for_every_operator_setting() -> None:
+    properties = Policy.model_json_schema()["properties"]
+
+    assert all("description" in setting for setting in properties.values())
+    assert Manifest.model_json_schema()["required"]
