@@ -69,7 +69,10 @@ def run(config: ServerConfig) -> None:
         max_inflight_requests=config.max_inflight_requests,
         max_message_bytes=config.max_message_mib * MIB,
     )
-    metrics_server, _ = start_http_server(config.metrics_port, config.host, metrics.registry)
+    try:
+        metrics_server, _ = start_http_server(config.metrics_port, config.host, metrics.registry)
+    except OSError as error:
+        raise OSError(f"cannot listen on {config.host}:{config.metrics_port} for metrics: {error}") from error
     for model in repository.models.values():
         model.runner.start()
     server.start()
@@ -97,12 +100,13 @@ def _drain(server: GrpcServer, repository: Repository, *, grace_seconds: float) 
 
 
 def _stop_on_signals() -> threading.Event:
-    """Return an event that the first SIGTERM or SIGINT sets; the second one kills."""
+    """Return an event that SIGTERM or SIGINT sets; a second SIGINT (an impatient Ctrl-C) kills."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del frame
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         stop.set()
 
     signal.signal(signal.SIGTERM, on_signal)

@@ -25,13 +25,19 @@ class ModelMetrics:
         self._batch_rows = metrics.batch_rows.labels(model, version)
         self._padding = metrics.padding_efficiency.labels(model, version)
         self._failures = metrics.batch_failures.labels(model, version)
+        self._running_rows = metrics.running_rows.labels(model, version)
 
     def queued(self, rows: int) -> None:
         """Set the rows that wait now."""
         self._queue_rows.set(rows)
 
+    def batch_started(self, batch: Batch) -> None:
+        """Set the rows in the engine."""
+        self._running_rows.set(batch.rows)
+
     def batch_ran(self, batch: Batch, *, started_ns: int, finished_ns: int) -> None:
         """Record an engine call that ended well."""
+        self._running_rows.set(0)
         self._engine_run.observe((finished_ns - started_ns) / NANOSECONDS_PER_SECOND)
         self._batch_rows.observe(batch.rows)
         self._padding.observe(batch.padding_efficiency)
@@ -41,6 +47,7 @@ class ModelMetrics:
     def batch_failed(self, batch: Batch) -> None:
         """Count an engine call that raised; its members are run again one by one."""
         del batch
+        self._running_rows.set(0)
         self._failures.inc()
 
 
@@ -71,6 +78,7 @@ class ServerMetrics:
             "lstm_batch_failures", "Engine calls that raised", MODEL_LABELS, registry=self.registry
         )
         self.queue_rows = Gauge("lstm_queue_rows", "Rows that wait", MODEL_LABELS, registry=self.registry)
+        self.running_rows = Gauge("lstm_running_rows", "Rows in the engine", MODEL_LABELS, registry=self.registry)
         self.ready = Gauge("lstm_ready", "1 while the server takes requests", registry=self.registry)
         Gauge("lstm_cpu_threads", "Threads of one engine call on the CPU", registry=self.registry).set(cpu_threads)
 

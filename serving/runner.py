@@ -48,6 +48,9 @@ class RunnerMetrics(Protocol):
     def queued(self, rows: int) -> None:
         """Rows that wait now."""
 
+    def batch_started(self, batch: Batch) -> None:
+        """An engine call begins."""
+
     def batch_ran(self, batch: Batch, *, started_ns: int, finished_ns: int) -> None:
         """An engine call ended well."""
 
@@ -157,6 +160,7 @@ class Runner:
 
     def _run(self, batch: Batch, members: Sequence[_Waiting]) -> None:
         started_ns = self._clock.now_ns()
+        self._metrics.batch_started(batch)
         try:
             requests = [member.rows for member in members]
             answers = scatter(self._manifest, self._engine.run(pack(self._manifest, requests)), requests)

@@ -80,9 +80,13 @@ class Figures:
         self.queue: list[int] = []
         self.ran: list[tuple[int, int]] = []
         self.failed = 0
+        self.started: list[int] = []
 
     def queued(self, rows: int) -> None:
         self.queue.append(rows)
+
+    def batch_started(self, batch: Batch) -> None:
+        self.started.append(batch.rows)
 
     def batch_ran(self, batch: Batch, *, started_ns: int, finished_ns: int) -> None:
         assert started_ns <= finished_ns
@@ -158,6 +162,7 @@ def test_a_poisoned_batch_fails_its_culprit_only(house: House, caplog: pytest.Lo
     assert str(bad.error).rsplit(" ", 1)[1] in record.getMessage()
     assert house.engine.batches == [3, 1, 1, 1]
     assert house.figures.failed == 2
+    assert house.figures.started == [3, 1, 1, 1]
 
 
 def test_an_expired_request_is_told_and_never_run(house: House) -> None:

@@ -23,21 +23,22 @@ def write_lstm(
     stepwise: bool = False,
     int8_range: tuple[float, float] | None = None,
     equal_lengths: bool = False,
+    hidden: int = HIDDEN,
     seed: int = 0,
 ) -> Path:
-    """Write a model x[batch,time,3] -> steps[batch,time,D*4], last[batch,D*4] into `repository/name/version`.
+    """Write a model x[batch,time,3] -> steps[batch,time,D*hidden], last[batch,D*hidden] into `repository/name/version`.
 
     With `int8_range` the manifest calls it INT8 with that calibrated input range (the graph stays FP32).
     """
     directions = 2 if bidirectional else 1
-    nodes, weights = _lstm_nodes(directions, stepwise=stepwise, seed=seed)
-    width = directions * HIDDEN
+    nodes, weights = _lstm_nodes(directions, hidden, stepwise=stepwise, seed=seed)
+    width = directions * hidden
     inputs = (Tensor(name="x", datatype="FP32", shape=("batch", "time", FEATURES)),)
     outputs = (
         Tensor(name="steps", datatype="FP32", shape=("batch", "time", width)),
         Tensor(name="last", datatype="FP32", shape=("batch", width)),
     )
-    state = State(input="state", output="next_state", size=2 * HIDDEN) if stepwise else None
+    state = State(input="state", output="next_state", size=2 * hidden) if stepwise else None
     return write_artefact(
         repository / name / str(version),
         nodes,
@@ -127,14 +128,16 @@ def write_artefact(
     return directory
 
 
-def _lstm_nodes(directions: int, *, stepwise: bool, seed: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+def _lstm_nodes(
+    directions: int, hidden: int, *, stepwise: bool, seed: int
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     rng = np.random.default_rng(seed)
     weights = [
         numpy_helper.from_array(rng.normal(0, 0.5, shape).astype(np.float32), name)
         for name, shape in (
-            ("W", (directions, 4 * HIDDEN, FEATURES)),
-            ("R", (directions, 4 * HIDDEN, HIDDEN)),
-            ("B", (directions, 8 * HIDDEN)),
+            ("W", (directions, 4 * hidden, FEATURES)),
+            ("R", (directions, 4 * hidden, hidden)),
+            ("B", (directions, 8 * hidden)),
         )
     ]
     weights.append(numpy_helper.from_array(np.array([0, 0, -1], np.int64), "flat_steps"))
@@ -148,7 +151,7 @@ def _lstm_nodes(directions: int, *, stepwise: bool, seed: int) -> tuple[list[onn
             ["x_time_major", "W", "R", "B", "lengths32", *initial],
             ["Y", "Y_h", "Y_c"],
             name="lstm",
-            hidden_size=HIDDEN,
+            hidden_size=hidden,
             direction="bidirectional" if directions == 2 else "forward",
         ),
         helper.make_node("Transpose", ["Y"], ["Y_batch_major"], perm=[2, 0, 1, 3]),

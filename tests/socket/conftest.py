@@ -1,0 +1,93 @@
+"""A real `lstm-serve` with tiny real models, called by tritonclient. Nothing here may import `serving._proto`."""
+
+import queue
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from prometheus_client.parser import text_string_to_metric_families
+from tritonclient.utils import InferenceServerException
+
+from tests.support.artefacts import FEATURES, write_lstm, write_two_inputs
+from training.local_server import LocalServer
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good models of every kind, one with tight limits, and one whose file was tampered with."""
+    root = tmp_path_factory.mktemp("model repository")
+    write_lstm(root, "lstm", 1)
+    write_lstm(root, "lstm", 2, seed=2)
+    write_lstm(root, "causal", bidirectional=False, stepwise=True)
+    write_lstm(root, "alike", equal_lengths=True)
+    write_lstm(root, "int8", int8_range=(-1.0, 1.0))
+    write_two_inputs(root)
+    write_lstm(root, "tight", hidden=128)  # slow enough to be caught at work
+    (root / "tight" / "model.yaml").write_text(
+        "max_batch_rows: 1\nmax_request_rows: 2\nmax_queue_rows: 2\nmax_steps: 100000\n"
+    )
+    tampered = write_lstm(root, "tampered") / "model.onnx"
+    tampered.write_bytes(tampered.read_bytes() + b"\0")
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[LocalServer]:
+    with LocalServer(repository) as running:
+        yield running
+    assert running.process.returncode == 0, "".join(running.log)
+
+
+@pytest.fixture
+def client(server: LocalServer) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(server.address) as connected:
+        yield connected
+
+
+Scrape = Callable[..., float]
+
+
+@pytest.fixture
+def scrape(server: LocalServer) -> Scrape:
+    """Read one sample of the server's metrics; 0.0 if it is not there."""
+    return lambda name, **labels: read_metric(server, name, **labels)
+
+
+def read_metric(server: LocalServer, name: str, **labels: str) -> float:
+    """Return the value of one sample on `/metrics`, 0.0 without it."""
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as page:  # noqa: S310  loopback
+        families = text_string_to_metric_families(page.read().decode())
+    samples = (sample for family in families for sample in family.samples)
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+def tensor(name: str, array: np.ndarray) -> triton.InferInput:
+    """Make tritonclient's input of an array."""
+    datatype = {"f": "FP32", "i": f"INT{8 * array.dtype.itemsize}"}[array.dtype.kind]
+    made = triton.InferInput(name, list(array.shape), datatype)
+    made.set_data_from_numpy(array)
+    return made
+
+
+def sequence(rng: np.random.Generator, rows: int, steps: int) -> np.ndarray:
+    """Draw float32[rows, steps, features]."""
+    return rng.normal(size=(rows, steps, FEATURES)).astype(np.float32)
+
+
+def infer_together(
+    client: triton.InferenceServerClient, model: str, inputs: list[np.ndarray], **options: object
+) -> list[triton.InferResult | InferenceServerException]:
+    """Send all requests before any is awaited; return each one's answer or error, in the order given."""
+    done: queue.Queue[tuple[int, triton.InferResult | InferenceServerException]] = queue.Queue()
+    for number, x in enumerate(inputs):
+        client.async_infer(
+            model,
+            [tensor("x", x)],
+            callback=lambda result, error, number=number: done.put((number, error or result)),
+            **options,
+        )
+    outcomes = dict(done.get(timeout=60) for _ in inputs)
+    return [outcomes[number] for number in range(len(inputs))]

@@ -1,0 +1,92 @@
+"""Start and stop: what the server says, how it drains, and with which code it ends."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from tritonclient.grpc import service_pb2_grpc
+
+from tests.socket.conftest import read_metric, sequence, tensor
+from tests.socket.test_overload import LONG, SHORT, infer_request, until
+from tests.support.artefacts import write_lstm
+from training.local_server import LocalServer
+
+LSTM_SERVE = Path(sys.executable).with_name("lstm-serve")
+
+
+def test_the_start_prints_the_cpu_budget_and_what_was_loaded(server: LocalServer) -> None:
+    log = "".join(server.log)
+
+    assert "CPU budget: " in log
+    assert "spinning off" in log
+    assert "loaded lstm version 2: fp32 on cpu" in log
+
+
+def test_a_tampered_model_is_refused_by_name_and_the_others_are_served(
+    server: LocalServer, client: triton.InferenceServerClient
+) -> None:
+    (line,) = [line for line in server.log if "refused tampered version 1" in line]
+
+    assert "sha256" in line
+    assert client.infer("lstm", [tensor("x", sequence(np.random.default_rng(1), 1, 2))])
+
+
+def test_sigterm_lets_calls_in_flight_finish_and_ends_with_code_0(repository: Path) -> None:
+    """Every accepted request is answered; those that come later are told UNAVAILABLE."""
+    with LocalServer(repository) as server, grpc.insecure_channel(server.address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        calls = [stub.ModelInfer.future(infer_request(LONG), timeout=120) for _ in range(3)]
+        until(lambda: read_metric(server, "lstm_queue_rows", model="tight") == 2)
+
+        server.process.terminate()
+        until(lambda: stub.ModelInfer.future(infer_request(SHORT)).code() is grpc.StatusCode.UNAVAILABLE)
+
+        assert [call.result().model_name for call in calls] == ["tight"] * 3
+        assert server.process.wait(60) == 0
+
+
+def test_a_taken_port_ends_the_start_with_its_address(server: LocalServer, repository: Path) -> None:
+    port = server.address.rpartition(":")[2]
+    ended = subprocess.run(
+        [LSTM_SERVE, "--model-repository", repository, "--grpc-port", port, "--metrics-port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_taken_metrics_port_ends_the_start(server: LocalServer, repository: Path) -> None:
+    port = server.metrics_url.split(":")[2].split("/")[0]
+    ended = subprocess.run(
+        [LSTM_SERVE, "--model-repository", repository, "--grpc-port", "0", "--metrics-port", port],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert f"cannot listen on 127.0.0.1:{port} for metrics" in ended.stderr
+
+
+@pytest.mark.parametrize("damage", ["empty", "tampered"])
+def test_a_repository_without_a_good_model_ends_the_start(tmp_path: Path, damage: str) -> None:
+    if damage == "tampered":
+        (write_lstm(tmp_path) / "model.onnx").write_bytes(b"")
+    ended = subprocess.run(
+        [LSTM_SERVE, "--model-repository", tmp_path], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 1
+    assert "no model version found" in ended.stderr or "were refused" in ended.stderr
+    assert "Traceback" not in ended.stderr
