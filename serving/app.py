@@ -3,9 +3,9 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from pathlib import Path
-from types import FrameType
 
 from prometheus_client import disable_created_metrics, start_http_server
 
@@ -75,9 +75,9 @@ def run(config: ServerConfig) -> None:
         raise OSError(f"cannot listen on {config.host}:{config.metrics_port} for metrics: {error}") from error
     for model in repository.models.values():
         model.runner.start()
+    stop = _StopSignal()
     server.start()
     metrics.ready.set(1)
-    stop = _stop_on_signals()
     log.info(
         "ready: gRPC on %s:%d, metrics on http://%s:%d/metrics",
         config.host, server.port, config.host, metrics_server.server_port,
@@ -99,19 +99,24 @@ def _drain(server: GrpcServer, repository: Repository, *, grace_seconds: float) 
         model.runner.join()
 
 
-def _stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM or SIGINT sets; a second SIGINT (an impatient Ctrl-C) kills."""
-    stop = threading.Event()
+class _StopSignal:
+    """SIGTERM or SIGINT, once; a second SIGINT (an impatient Ctrl-C) kills.
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        del frame
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-        stop.set()
+    The kernel may hand a signal to any thread, and Python runs handlers in the main thread only, when it next wakes. So
+    the main thread waits on the wake-up descriptor, which is written in whichever thread the signal arrives.
+    """
 
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
-    return stop
+    def __init__(self) -> None:
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        signal.set_wakeup_fd(self._write.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+
+    def wait(self) -> None:
+        """Block the main thread until the signal."""
+        self._read.recv(1)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _die(failure: threading.ExceptHookArgs) -> None:

@@ -12,6 +12,8 @@ from typing import Self
 READY = re.compile(r"ready: gRPC on (\S+):(\d+), metrics on (http://\S+)")
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
+LSTM_SERVE = Path(sys.executable).with_name("lstm-serve")
+"""The server that was installed beside this Python."""
 
 
 class LocalServer:
@@ -23,13 +25,12 @@ class LocalServer:
         log: the server's lines so far.
     """
 
-    def __init__(self, repository: Path, *flags: str) -> None:
+    def __init__(self, repository: Path, *flags: str, program: Path = LSTM_SERVE) -> None:
         """Start the server and wait until it is ready.
 
         Raises:
             RuntimeError: it ended, or was not ready within a minute; the message has its log.
         """
-        program = Path(sys.executable).with_name("lstm-serve")
         command = [program, "--model-repository", repository, "--grpc-port", "0", "--metrics-port", "0", *flags]
         self.log: list[str] = []
         self._grown = threading.Condition()

@@ -1,7 +1,6 @@
 """Start and stop: what the server says, how it drains, and with which code it ends."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import grpc
@@ -13,9 +12,7 @@ from tritonclient.grpc import service_pb2_grpc
 from tests.socket.conftest import read_metric, sequence, tensor
 from tests.socket.test_overload import LONG, SHORT, infer_request, until
 from tests.support.artefacts import write_lstm
-from training.local_server import LocalServer
-
-LSTM_SERVE = Path(sys.executable).with_name("lstm-serve")
+from training.local_server import LSTM_SERVE, LocalServer
 
 
 def test_the_start_prints_the_cpu_budget_and_what_was_loaded(server: LocalServer) -> None:

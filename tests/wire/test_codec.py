@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -190,8 +191,7 @@ def test_any_bytes_decode_or_are_refused(two: Manifest, content: bytes) -> None:
     """Random bytes as a whole message: a parse error of protobuf, or InvalidRequest, and nothing else."""
     try:
         request = oip.ModelInferRequest.FromString(content)
-    except Exception as error:  # noqa: BLE001  protobuf's backends raise different classes
-        assert "pars" in str(error).lower() or "wire" in str(error).lower()  # noqa: PT017
+    except DecodeError:
         return
     with pytest.raises(InvalidRequest):
         codec.decode(request, two, POLICY)
