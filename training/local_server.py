@@ -31,7 +31,8 @@ class LocalServer:
         Raises:
             RuntimeError: it ended, or was not ready within a minute; the message has its log.
         """
-        command = [program, "--model-repository", repository, "--grpc-port", "0", "--metrics-port", "0", *flags]
+        ports = ["--grpc-port", "0", "--metrics-port", "0"]
+        command: list[str | Path] = [program, "--model-repository", repository, *ports, *flags]
         self.log: list[str] = []
         self._grown = threading.Condition()
         self._ended = False

@@ -15,6 +15,9 @@ Device = Literal["auto", "cpu", "cuda"]
 ERRORS_ONLY = 3
 """ONNX Runtime's log severity: its warnings speak of graph optimizations, not of anything an operator can change."""
 
+NVIDIA_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""What the driver makes on Linux and in WSL. Without it onnxruntime-gpu would log a page of errors for every model."""
+
 
 def load_onnxruntime() -> Any:  # noqa: ANN401  the module has no types
     """Import onnxruntime, from whichever of its packages is installed.
@@ -108,6 +111,8 @@ class OnnxEngine:
 def _providers(onnxruntime: Any, device: Device, manifest: Manifest) -> list[str]:  # noqa: ANN401  no types
     """Choose execution providers. ONNX Runtime has no INT8 LSTM for CUDA, so those models stay on the CPU."""
     available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "auto":
+        available = available and any(path.exists() for path in NVIDIA_DEVICES)
     if device == "cuda" and not available:
         raise EngineUnavailable(
             "--device cuda: the installed onnxruntime has no CUDA support; "

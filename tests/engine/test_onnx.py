@@ -1,11 +1,12 @@
 """The ONNX Runtime engine: what it loads, what it refuses, and that company does not matter to it."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from serving.engine.onnx import OnnxEngine
+from serving.engine.onnx import OnnxEngine, load_onnxruntime
 from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import read_manifest
 from serving.tensors import Rows, pack, scatter
@@ -71,3 +72,10 @@ def test_asking_for_cuda_without_it_says_what_to_install(tmp_path: Path) -> None
 
     with pytest.raises(EngineUnavailable, match=r"lstm-serving\[gpu\]"):
         OnnxEngine(read_manifest(directory), directory / "model.onnx", device="cuda", threads=1)
+
+
+def test_without_any_onnxruntime_both_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # Python's own way to make an import fail
+
+    with pytest.raises(EngineUnavailable, match=r"lstm-serving\[cpu\].*lstm-serving\[gpu\]"):
+        load_onnxruntime()
