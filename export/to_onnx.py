@@ -1,0 +1,151 @@
+"""PyTorch to ONNX: one graph, batch-first on its boundary, free in batch and time, with `lengths` and maybe a state."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import onnx
+import torch
+from onnx import GraphProto, ModelProto, ValueInfoProto
+from torch import nn
+
+from export.errors import ExportError
+from export.model import OnnxModel
+from export.recurrent import KINDS, NODE_NAME
+from export.rewrite import make_batch_first, read_by_lengths
+from export.spec import LENGTHS, NEXT_STATE, STATE, ExportSpec
+from export.trace import Trace, trace
+from serving.manifest import BATCH, TIME, Dimension, State, Tensor
+
+OPSET = 20
+"""Has every operator in use, and is understood by onnxruntime from 1.17 on."""
+MAX_BYTES = 2**31 - 1
+"""Protobuf's limit of one message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """The ONNX model, and how the outputs of `forward` become its outputs.
+
+    Attributes:
+        orders: per output, the permutation of its axes from what `forward` gives to batch-first.
+        reads_by_lengths: reads of the last step that now go by `lengths`.
+    """
+
+    model: OnnxModel
+    orders: tuple[tuple[int, ...], ...]
+    reads_by_lengths: int
+
+
+def to_onnx(
+    model: nn.Module,
+    spec: ExportSpec,
+    *,
+    lengths_parameter: str | None,
+    zero_starts: Mapping[str, bool],
+    carry_state: bool,
+) -> Exported:
+    """Return the model as ONNX; arguments and errors are those of `trace`, and outputs must have a form on the wire."""
+    traced = trace(model, spec, lengths_parameter=lengths_parameter, zero_starts=zero_starts, carry_state=carry_state)
+    replaced = read_by_lengths(traced.program, traced.axes)
+    described = make_batch_first(traced.program, traced.axes, traced.outputs)
+    state = None
+    if traced.state_size is not None:
+        state = State(input=STATE, output=NEXT_STATE, size=traced.state_size)
+    names = [model_input.name for model_input in spec.inputs]
+    proto = _lower(
+        traced,
+        [*names, LENGTHS, *([STATE] if state else [])],
+        [*traced.outputs, *([NEXT_STATE] if state else [])],
+    )
+    inputs, outputs = [model_input.tensor for model_input in spec.inputs], [tensor for tensor, _ in described]
+    nodes = _finish(proto, traced, [*inputs, *outputs])
+    if proto.ByteSize() > MAX_BYTES:
+        raise ExportError(f"the ONNX file would have {proto.ByteSize()} bytes; one file can hold {MAX_BYTES}")
+    return Exported(
+        model=OnnxModel(
+            content=proto.SerializeToString(deterministic=True),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            state=state,
+            recurrent_nodes=nodes,
+        ),
+        orders=tuple(order for _, order in described),
+        reads_by_lengths=replaced,
+    )
+
+
+def _lower(traced: Trace, inputs: list[str], outputs: list[str]) -> ModelProto:
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                traced.program, input_names=inputs, output_names=outputs, opset_version=OPSET, verbose=False
+            )
+    except Exception as error:
+        raise ExportError(f"an operator of forward has no ONNX form: {str(error).strip().splitlines()[0]}") from error
+    assert program is not None
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's notes on its own internals from the user: missing torchvision, a deprecated pytree call."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _finish(proto: ModelProto, traced: Trace, tensors: Sequence[Tensor]) -> tuple[str, ...]:
+    """Check the graph, name its axes and recurrent nodes, and take out torch's notes (they hold the user's paths).
+
+    Returns:
+        The names of the recurrent nodes: those that forward ran, less repeated or unused ones that torch dropped.
+    """
+    graph = proto.graph
+    symbols = {traced.axes.batch: BATCH, traced.axes.time: TIME}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        _name_axes(value, symbols)
+    shapes: dict[str, tuple[Dimension, ...]] = {tensor.name: tensor.shape for tensor in tensors}
+    for value in (*graph.input, *graph.output):
+        _check_free(value, shapes.get(value.name, ("batch",)))
+    weights = {tensor.name for tensor in graph.initializer}
+    found = []
+    for node in graph.node:
+        layer = {prop.key: prop.value for prop in node.metadata_props}.get(NODE_NAME)
+        if layer is not None:
+            node.name = layer
+        if node.op_type in {kind.op for kind in KINDS.values()}:
+            found.append(node.name)
+            if not {node.input[1], node.input[2]} <= weights:
+                raise ExportError(f"the weights of '{node.name}' are not constants of the graph; this is a bug")
+    if not found or not set(found) <= set(traced.nodes):
+        raise ExportError(f"the graph has the recurrent nodes {found}, forward ran {list(traced.nodes)}; this is a bug")
+    _strip(graph)
+    onnx.checker.check_model(proto)
+    return tuple(found)
+
+
+def _name_axes(value: ValueInfoProto, symbols: Mapping[str, str]) -> None:
+    for dim in value.type.tensor_type.shape.dim:
+        if dim.dim_param in symbols:
+            dim.dim_param = symbols[dim.dim_param]
+
+
+def _check_free(value: ValueInfoProto, shape: Sequence[Dimension]) -> None:
+    found = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    if any(isinstance(axis, str) and size != axis for axis, size in zip(shape, found, strict=False)):
+        raise ExportError(f"'{value.name}' has the axes {found} in the file, expected {list(shape)}; this is a bug")
+
+
+def _strip(graph: GraphProto) -> None:
+    for holder in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        holder.ClearField("metadata_props")
+        holder.ClearField("doc_string")

@@ -1,0 +1,220 @@
+"""Small models as users write them, each for one property of the exporter."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+FEATURES = 3
+HIDDEN = 5
+
+
+class Zoo(nn.Module):
+    """Forms of nn.LSTM: directions, layers, bias and batch_first, each called plain and packed, sorted or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({name: layer for name, layer, _ in forms()})
+
+    def forward(self, x: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        answers: dict[str, Tensor] = {}
+        for name, layer, is_sorted in forms(self.layers):
+            first = layer.batch_first
+            given = x if first else x.transpose(0, 1)
+            plain, (h, c) = layer(given)
+            packed, (packed_h, packed_c) = layer(
+                pack_padded_sequence(given, lengths.cpu(), first, enforce_sorted=is_sorted)
+            )
+            padded, _ = pad_packed_sequence(packed, batch_first=first)
+            answers |= {f"{name}_plain_y": plain, f"{name}_plain_h": h, f"{name}_plain_c": c}
+            answers |= {f"{name}_packed_y": padded, f"{name}_packed_h": packed_h, f"{name}_packed_c": packed_c}
+        return answers
+
+
+def forms(layers: nn.ModuleDict | None = None) -> Iterator[tuple[str, nn.LSTM, bool]]:
+    """Give each form's name, its layer (of `layers`, or a new one) and whether it packs with enforce_sorted."""
+    for directions, depth, batch_first in product((1, 2), (1, 2), (True, False)):
+        bias, is_sorted = batch_first == (depth == 1), batch_first == (directions == 1)
+        name = f"{directions}dir_{depth}layer_{'bias' if bias else 'nobias'}_{'batch' if batch_first else 'time'}first"
+        layer = layers[name] if layers is not None else None
+        if not isinstance(layer, nn.LSTM):
+            layer = nn.LSTM(FEATURES, HIDDEN, depth, bias, batch_first, bidirectional=directions == 2)
+        yield name, layer, is_sorted
+
+
+class Last(nn.Module):
+    """Reads the last step of a forward without lengths, as most tutorials do; bidirectional."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, HIDDEN, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(2 * HIDDEN, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, _ = self.lstm(x)
+        return self.fc(y[:, -1]), y[:, y.size(1) - 1, :2]
+
+
+class TimeMajor(nn.Module):
+    """Takes and gives [time, batch, ...], reads y[-1], and has lengths in its signature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(FEATURES, HIDDEN, num_layers=2)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        y, (h, _) = self.rnn(x)
+        return {"steps": y, "last": y[-1], "h": h, "length": lengths}
+
+
+class Causal(nn.Module):
+    """Two causal layers with a hidden state of zeros given by hand, and a head on every step and on the last."""
+
+    def __init__(self, hidden: int = HIDDEN, classes: int = 4) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, hidden, num_layers=2, batch_first=True)
+        self.fc = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        zeros = torch.zeros(2, x.size(0), self.lstm.hidden_size)
+        y, (h, _) = self.lstm(x, (zeros, zeros))
+        return self.fc(y), h[-1]
+
+
+class Wide(Causal):
+    """Wide enough that torch's own lowering would leave the weights unquantizable, with a head worth quantizing."""
+
+    def __init__(self) -> None:
+        super().__init__(hidden=256, classes=2000)
+
+
+class MeanOverPadding(nn.Module):
+    """Right for a row alone, wrong in a padded batch: the mean takes in the padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.lstm(x)[0]
+        return y.mean(1)
+
+
+class MaskedMean(nn.Module):
+    """Right in any batch, but the mean of a chunk is not the mean of the sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor, steps: Tensor) -> Tensor:
+        y: Tensor = self.lstm(x)[0]
+        real = (torch.arange(x.size(1))[None] < steps[:, None]).float()
+        return (y * real[..., None]).sum(1) / steps[:, None]
+
+
+class EncoderDecoder(nn.Module):
+    """The second layer starts from the first one's last state, and takes words and one vector per row as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(6, FEATURES)
+        self.encoder = nn.LSTM(FEATURES, HIDDEN, batch_first=True)
+        self.decoder = nn.LSTM(FEATURES, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+        _, state = self.encoder(x)
+        y: Tensor = self.decoder(self.words(tokens), state)[0]
+        return y + bias[:, None]
+
+
+class Squeezes(nn.Module):
+    """Drops the batch axis of a single row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.lstm(x)[0]
+        return y.squeeze()
+
+
+class FixedBatch(nn.Module):
+    """Has the batch written into a reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.lstm(x)[0]
+        return y.reshape(3, -1, HIDDEN)
+
+
+class ReadsPackedData(nn.Module):
+    """Looks inside a packed sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        y: Tensor = self.lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))[0].data
+        return y
+
+
+class TwoAxesOfTime(nn.Module):
+    """Gives every step's product with every other, which no wire tensor can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.lstm(x)[0]
+        return y @ y.transpose(1, 2)
+
+
+class Gru(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.ModuleDict({"gru": nn.GRU(FEATURES, HIDDEN, batch_first=True)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner["gru"](x)[0]
+        return y
+
+
+class Projected(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, HIDDEN, proj_size=2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.lstm(x)[0]
+        return y
+
+
+class NoRecurrence(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(FEATURES, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc(x)
+        return y
+
+
+def interrupted() -> nn.Module:
+    raise KeyboardInterrupt
+
+
+def failing() -> nn.Module:
+    raise RuntimeError("no such checkpoint folder")
+
+
+def not_a_model() -> int:
+    return 3
