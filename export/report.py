@@ -96,8 +96,8 @@ def _tensors(manifest: Manifest) -> list[str]:
     rows += [_tensor_row("output", tensor, manifest) for tensor in manifest.outputs]
     if manifest.state is not None:
         shape = f"[batch, {manifest.state.size}]"
-        rows.append(("input", manifest.state.input, "FP32", shape, "carried state of the graph; the server starts every request from zeros"))
-        rows.append(("output", manifest.state.output, "FP32", shape, "carried state of the graph; not part of answers"))
+        rows.append(("graph input", manifest.state.input, "FP32", shape, "the server starts every request from zeros"))
+        rows.append(("graph output", manifest.state.output, "FP32", shape, "not part of an answer"))
     return _table(("side", "name", "type", "shape", "note"), rows)
 
 
