@@ -26,9 +26,8 @@ def weather() -> Weather:
     return seattle_weather()
 
 
-def made_up(days: int) -> Weather:
-    """Return a record from 2015-01-01 in which feature f of day d is 1000 f + d."""
-    first = dt.date(2015, 1, 1)
+def made_up(days: int, *, first: dt.date = dt.date(2015, 1, 1)) -> Weather:
+    """Return a record in which feature f of day d is 1000 f + d."""
     values = np.arange(days)[:, None] + 1000 * np.arange(len(FEATURES))
     return Weather(dates=tuple(first + dt.timedelta(days=day) for day in range(days)), values=values.astype(np.float32))
 
@@ -85,10 +84,11 @@ def test_persistence_repeats_the_last_day_of_the_window() -> None:
 
 
 def test_seasonal_naive_is_the_same_calendar_day_of_the_year_before() -> None:
-    record = made_up(3 * 366)
+    record = made_up(3 * 366, first=dt.date(2014, 6, 1))
     days = range(366, len(record.dates))
     earlier = seasonal_naive(record, days)
 
+    assert dt.date(2016, 2, 29) in {record.dates[start] for start in forecast_starts(days)}
     for row, start in enumerate(forecast_starts(days)):
         for ahead in range(5):
             date = record.dates[start + ahead]
