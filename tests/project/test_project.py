@@ -33,6 +33,8 @@ def test_the_server_loads_nothing_that_only_the_exporter_needs(module: str) -> N
 def test_every_make_target_is_in_the_help() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = {line.split(":")[1].strip() for line in makefile.splitlines() if line.startswith(".PHONY:")}
-    listed = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
     assert targets == {line.split()[1] for line in listed.splitlines()}
