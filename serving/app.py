@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import disable_created_metrics, start_http_server
@@ -17,10 +18,10 @@ from serving.engine.cpu_budget import read_cpu_budget
 from serving.engine.onnx import OnnxEngine, load_onnxruntime
 from serving.manifest import Manifest, Policy
 from serving.metrics import ServerMetrics
-from serving.repository import Repository, load_repository
+from serving.repository import load_repository
 from serving.runner import Runner
 from serving.wire.server import GrpcServer
-from serving.wire.service import InferenceService
+from serving.wire.service import InferenceService, Slots
 
 log = logging.getLogger(__name__)
 MIB = 2**20
@@ -46,6 +47,8 @@ def run(config: ServerConfig) -> None:
     clock = SystemClock()
     metrics = ServerMetrics(cpu_threads=threads)
 
+    runners: list[Runner] = []
+
     def load(manifest: Manifest, policy: Policy, directory: Path) -> Runner:
         engine = OnnxEngine(manifest, directory / manifest.file.name, device=config.device, threads=threads)
         steps = min(WARM_UP_STEPS, policy.max_steps)
@@ -57,14 +60,16 @@ def run(config: ServerConfig) -> None:
             mixed_lengths=not manifest.equal_lengths,
         )
         of_model = metrics.of_model(manifest.name, str(manifest.version))
-        return Runner(manifest=manifest, engine=engine, batcher=Batcher(limits), clock=clock, metrics=of_model)
+        runner = Runner(manifest=manifest, engine=engine, batcher=Batcher(limits), clock=clock, metrics=of_model)
+        runners.append(runner)
+        return runner
 
     repository = load_repository(config.model_repository, load)
-    service = InferenceService(
-        repository=repository, metrics=metrics, clock=clock, max_inflight_requests=config.max_inflight_requests
-    )
+    slots = Slots(config.max_inflight_requests)
+    service = InferenceService(repository=repository, metrics=metrics, clock=clock, slots=slots)
     server = GrpcServer(
         service,
+        slots,
         address=f"{config.host}:{config.grpc_port}",
         max_inflight_requests=config.max_inflight_requests,
         max_message_bytes=config.max_message_mib * MIB,
@@ -73,8 +78,8 @@ def run(config: ServerConfig) -> None:
         metrics_server, _ = start_http_server(config.metrics_port, config.host, metrics.registry)
     except OSError as error:
         raise OSError(f"cannot listen on {config.host}:{config.metrics_port} for metrics: {error}") from error
-    for model in repository.models.values():
-        model.runner.start()
+    for runner in runners:
+        runner.start()
     stop = _StopSignal()
     server.start()
     metrics.ready.set(1)
@@ -85,18 +90,18 @@ def run(config: ServerConfig) -> None:
     stop.wait()
     log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds)
     metrics.ready.set(0)
-    _drain(server, repository, grace_seconds=config.drain_timeout_seconds)
+    _drain(server, runners, grace_seconds=config.drain_timeout_seconds)
     metrics_server.shutdown()
     log.info("stopped")
 
 
-def _drain(server: GrpcServer, repository: Repository, *, grace_seconds: float) -> None:
+def _drain(server: GrpcServer, runners: Sequence[Runner], *, grace_seconds: float) -> None:
     """Close the front first, then the runners: a call that got in is answered as long as the grace lasts."""
-    server.stop(grace_seconds=grace_seconds).wait()
-    for model in repository.models.values():
-        model.runner.drain()
-    for model in repository.models.values():
-        model.runner.join()
+    server.stop(grace_seconds=grace_seconds)
+    for runner in runners:
+        runner.drain()
+    for runner in runners:
+        runner.join()
 
 
 class _StopSignal:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serving.errors import ArtifactError, ModelNotFound, NotReady
 from serving.manifest import Manifest, Policy, is_model_name, read_manifest, read_policy
-from serving.runner import Runner
+from serving.runner import Inbox
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +18,11 @@ class Model:
 
     manifest: Manifest
     policy: Policy
-    runner: Runner
+    inbox: Inbox
 
 
-Loader = Callable[[Manifest, Policy, Path], Runner]
-"""Makes a warmed-up runner of a verified version's folder; raises ArtifactError."""
+Loader = Callable[[Manifest, Policy, Path], Inbox]
+"""Makes a verified version's folder ready to take requests; raises ArtifactError."""
 
 
 class Repository:
@@ -72,7 +72,7 @@ def load_repository(root: Path, load: Loader) -> Repository:
         try:
             manifest = read_manifest(directory)
             policy = read_policy(directory.parent)
-            models[key] = Model(manifest=manifest, policy=policy, runner=load(manifest, policy, directory))
+            models[key] = Model(manifest=manifest, policy=policy, inbox=load(manifest, policy, directory))
         except ArtifactError as error:
             refused[key] = str(error)
             log.error("refused %s version %d: %s", *key, error)  # noqa: TRY400  the message is the whole story

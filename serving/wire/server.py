@@ -1,6 +1,5 @@
 """The grpcio front: one threaded server with inference, health and reflection."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -9,25 +8,34 @@ from grpc_reflection.v1alpha import reflection
 
 from serving._proto import open_inference_pb2 as oip
 from serving._proto.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from serving.wire.service import InferenceService
+from serving.wire.service import InferenceService, Slots
 
 SERVICE_NAME = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 CONTROL_THREADS = 16
 """Threads beyond those of ModelInfer, so that health and metadata answer while every inference slot is taken."""
 HEALTH_STREAMS = 16
 """Health Watch streams at a time; each holds a thread of its own pool."""
+LAST_BYTES_SECONDS = 1.0
+"""For what has been answered but not yet sent, and for streams to end in order."""
 
 
 class GrpcServer:
     """Binds at construction, serves from `start` to `stop`."""
 
     def __init__(
-        self, service: InferenceService, *, address: str, max_inflight_requests: int, max_message_bytes: int
+        self,
+        service: InferenceService,
+        slots: Slots,
+        *,
+        address: str,
+        max_inflight_requests: int,
+        max_message_bytes: int,
     ) -> None:
         """Bind the port.
 
         Args:
             service: answers the calls.
+            slots: those that its inference calls take.
             address: `host:port`; port 0 takes a free one.
             max_inflight_requests: ModelInfer calls at a time.
             max_message_bytes: largest message in or out.
@@ -36,6 +44,7 @@ class GrpcServer:
             OSError: the address cannot be bound.
         """
         self._service = service
+        self._slots = slots
         workers = max_inflight_requests + CONTROL_THREADS
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=workers, thread_name_prefix="grpc"),
@@ -63,14 +72,15 @@ class GrpcServer:
         self._server.start()
         self._set_ready(ready=True)
 
-    def stop(self, *, grace_seconds: float) -> threading.Event:
-        """Say not ready, refuse new calls, and let those in flight finish for at most the grace.
+    def stop(self, *, grace_seconds: float) -> None:
+        """Say not ready, refuse new calls, let inference calls finish for at most the grace, and close.
 
-        Returns:
-            An event that is set once the last call has ended.
+        Streams that are meant to last (health watches) do not use up the grace.
         """
         self._set_ready(ready=False)
-        return self._server.stop(grace_seconds)
+        self._server.stop(grace_seconds)
+        self._slots.wait_empty(seconds=grace_seconds)
+        self._server.stop(LAST_BYTES_SECONDS).wait()
 
     def _set_ready(self, *, ready: bool) -> None:
         self._service.ready = ready

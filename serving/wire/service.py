@@ -59,17 +59,46 @@ class PendingReply:
         return self._outputs
 
 
-class InferenceService(GRPCInferenceServiceServicer):
-    """One thread per call, which waits for its reply; at most `max_inflight_requests` ModelInfer calls at a time."""
+class Slots:
+    """Room for so many calls at a time; who stops the server can wait until all have left."""
 
-    def __init__(
-        self, *, repository: Repository, metrics: RequestMetrics, clock: Clock, max_inflight_requests: int
-    ) -> None:
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._taken = 0
+        self._left = threading.Condition()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Hold one slot inside.
+
+        Raises:
+            QueueFull: all are taken.
+        """
+        with self._left:
+            if self._taken == self._count:
+                raise QueueFull(f"{self._count} requests are in flight already; retry later (--max-inflight-requests)")
+            self._taken += 1
+        try:
+            yield
+        finally:
+            with self._left:
+                self._taken -= 1
+                self._left.notify_all()
+
+    def wait_empty(self, *, seconds: float) -> None:
+        """Return when no slot is taken, or when the seconds are over."""
+        with self._left:
+            self._left.wait_for(lambda: self._taken == 0, seconds)
+
+
+class InferenceService(GRPCInferenceServiceServicer):
+    """One thread per call, which waits for its reply; ModelInfer calls take a slot each."""
+
+    def __init__(self, *, repository: Repository, metrics: RequestMetrics, clock: Clock, slots: Slots) -> None:
         self._repository = repository
         self._metrics = metrics
         self._clock = clock
-        self._max_inflight = max_inflight_requests
-        self._inflight = threading.BoundedSemaphore(max_inflight_requests)
+        self._slots = slots
         self.ready = False
 
     def ServerLive(self, request: oip.ServerLiveRequest, context: grpc.ServicerContext) -> oip.ServerLiveResponse:
@@ -108,26 +137,15 @@ class InferenceService(GRPCInferenceServiceServicer):
 
     def ModelInfer(self, request: oip.ModelInferRequest, context: grpc.ServicerContext) -> oip.ModelInferResponse:
         """Answer the rows of one request, batched with whatever else waits."""
-        with errors_as_status(context), self._found(request) as model, self._admitted():
+        with errors_as_status(context), self._found(request) as model, self._slots.one():
             rows = codec.decode(request, model.manifest, model.policy)
             wanted = codec.requested_outputs(request, model.manifest)
             deadline_ns = self._deadline_ns(request, context, model)
             reply = PendingReply()
-            ticket_id = model.runner.put(rows, reply, deadline_ns=deadline_ns)
-            if not context.add_callback(lambda: model.runner.cancel(ticket_id)):
-                model.runner.cancel(ticket_id)  # the client has left already
+            ticket_id = model.inbox.put(rows, reply, deadline_ns=deadline_ns)
+            if not context.add_callback(lambda: model.inbox.cancel(ticket_id)):
+                model.inbox.cancel(ticket_id)  # the client has left already
             return codec.encode(request, model.manifest, wanted, reply.wait())
-
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if not self._inflight.acquire(blocking=False):
-            raise QueueFull(
-                f"{self._max_inflight} requests are in flight already; retry later (--max-inflight-requests)"
-            )
-        try:
-            yield
-        finally:
-            self._inflight.release()
 
     @contextmanager
     def _found(self, request: oip.ModelInferRequest) -> Iterator[Model]:

@@ -1,6 +1,8 @@
 """A real `lstm-serve` with tiny real models, called by tritonclient. Nothing here may import `serving._proto`."""
 
+import os
 import queue
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import tritonclient.grpc as triton
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
+from tests.socket.readme import ROOT, blocks
 from tests.support.artefacts import FEATURES, write_lstm, write_two_inputs
 from training.local_server import LocalServer
 
@@ -45,6 +48,36 @@ def server(repository: Path) -> Iterator[LocalServer]:
 def client(server: LocalServer) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(server.address) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def demo() -> str:
+    """Run `make demo` as a newcomer would, and return what it printed."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    ended = subprocess.run(
+        ["make", "demo"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="session")
+def workplace(demo: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like the repository after the demo, with nothing exported yet."""
+    assert demo
+    place = tmp_path_factory.mktemp("my project")
+    for name in (".venv", "demo-output", "training"):
+        (place / name).symlink_to(ROOT / name)
+    return place
+
+
+@pytest.fixture(scope="session")
+def newcomers_server(workplace: Path) -> Iterator[LocalServer]:
+    """What `Bring your own model` leaves behind, served."""
+    bring_your_own = next(block for block in blocks("sh") if "lstm-export" in block)
+    subprocess.run(["sh", "-e", "-c", bring_your_own], cwd=workplace, check=True, timeout=600)
+    with LocalServer(workplace / "models") as running:
+        yield running
 
 
 Scrape = Callable[..., float]

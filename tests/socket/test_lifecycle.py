@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from tests.socket.conftest import read_metric, sequence, tensor
@@ -43,6 +44,21 @@ def test_sigterm_lets_calls_in_flight_finish_and_ends_with_code_0(repository: Pa
         until(lambda: stub.ModelInfer.future(infer_request(SHORT)).code() is grpc.StatusCode.UNAVAILABLE)
 
         assert [call.result().model_name for call in calls] == ["tight"] * 3
+        assert server.process.wait(60) == 0
+
+
+def test_a_health_watch_is_told_that_the_server_goes_away_and_does_not_hold_it(repository: Path) -> None:
+    """What a load balancer does: one long stream per server, which must not use up the drain's hour."""
+    with (
+        LocalServer(repository, "--drain-timeout-seconds", "3600") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+
+        server.process.terminate()
+
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert server.process.wait(60) == 0
 
 
