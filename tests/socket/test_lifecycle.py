@@ -37,7 +37,9 @@ def test_sigterm_lets_calls_in_flight_finish_and_ends_with_code_0(repository: Pa
     """Every accepted request is answered; those that come later are told UNAVAILABLE."""
     with LocalServer(repository) as server, grpc.insecure_channel(server.address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        calls = [stub.ModelInfer.future(infer_request(LONG), timeout=120) for _ in range(3)]
+        calls = [stub.ModelInfer.future(infer_request(LONG), timeout=120)]
+        until(lambda: read_metric(server, "lstm_running_rows", model="tight") == 1)
+        calls += [stub.ModelInfer.future(infer_request(LONG), timeout=120) for _ in range(2)]
         until(lambda: read_metric(server, "lstm_queue_rows", model="tight") == 2)
 
         server.process.terminate()

@@ -122,7 +122,9 @@ def test_control_calls_answer_while_every_inference_slot_is_taken(repository: Pa
         triton.InferenceServerClient(small.address) as control,
     ):
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        taken = [stub.ModelInfer.future(infer_request(LONG), timeout=120) for _ in range(2)]
+        taken = [stub.ModelInfer.future(infer_request(LONG), timeout=120)]
+        until(lambda: read_metric(small, "lstm_running_rows", model="tight") == 1)
+        taken.append(stub.ModelInfer.future(infer_request(LONG), timeout=120))
         until(lambda: read_metric(small, "lstm_queue_rows", model="tight") == 1)
 
         refused = stub.ModelInfer.future(infer_request(SHORT), timeout=120)
