@@ -8,6 +8,7 @@ from grpc_reflection.v1alpha import reflection
 
 from serving._proto import open_inference_pb2 as oip
 from serving._proto.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from serving.wire.parsing import RefuseUnparsable
 from serving.wire.service import InferenceService, Slots
 
 SERVICE_NAME = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -48,6 +49,7 @@ class GrpcServer:
         workers = max_inflight_requests + CONTROL_THREADS
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=workers, thread_name_prefix="grpc"),
+            interceptors=[RefuseUnparsable()],
             options=[
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent half of the traffic
                 ("grpc.max_receive_message_length", max_message_bytes),
