@@ -7,15 +7,16 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import disable_created_metrics, start_http_server
 
 from serving import __version__
 from serving.batching import Batcher, Limits
-from serving.clock import SystemClock
+from serving.clock import Clock, SystemClock
 from serving.config import ServerConfig
 from serving.engine.cpu_budget import read_cpu_budget
-from serving.engine.onnx import OnnxEngine, load_onnxruntime
+from serving.engine.onnx import Device, OnnxEngine, load_onnxruntime
 from serving.manifest import Manifest, Policy
 from serving.metrics import ServerMetrics
 from serving.repository import load_repository
@@ -46,25 +47,8 @@ def run(config: ServerConfig) -> None:
     log.info("CPU budget: %s; %d threads per engine call, spinning off", budget, threads)
     clock = SystemClock()
     metrics = ServerMetrics(cpu_threads=threads)
-
-    runners: list[Runner] = []
-
-    def load(manifest: Manifest, policy: Policy, directory: Path) -> Runner:
-        engine = OnnxEngine(manifest, directory / manifest.file.name, device=config.device, threads=threads)
-        steps = min(WARM_UP_STEPS, policy.max_steps)
-        engine.warm_up([(1, steps), (policy.max_batch_rows, steps)])
-        log.info("loaded %s version %d: %s on %s", manifest.name, manifest.version, manifest.precision, engine.device)
-        limits = Limits(
-            max_batch_rows=policy.max_batch_rows,
-            max_queue_rows=policy.max_queue_rows,
-            mixed_lengths=not manifest.equal_lengths,
-        )
-        of_model = metrics.of_model(manifest.name, str(manifest.version))
-        runner = Runner(manifest=manifest, engine=engine, batcher=Batcher(limits), clock=clock, metrics=of_model)
-        runners.append(runner)
-        return runner
-
-    repository = load_repository(config.model_repository, load)
+    loader = _Loader(config.device, threads, clock, metrics)
+    repository = load_repository(config.model_repository, loader.load)
     slots = Slots(config.max_inflight_requests)
     service = InferenceService(repository=repository, metrics=metrics, clock=clock, slots=slots)
     server = GrpcServer(
@@ -74,11 +58,8 @@ def run(config: ServerConfig) -> None:
         max_inflight_requests=config.max_inflight_requests,
         max_message_bytes=config.max_message_mib * MIB,
     )
-    try:
-        metrics_server, _ = start_http_server(config.metrics_port, config.host, metrics.registry)
-    except OSError as error:
-        raise OSError(f"cannot listen on {config.host}:{config.metrics_port} for metrics: {error}") from error
-    for runner in runners:
+    metrics_server = _serve_metrics(config, metrics)
+    for runner in loader.runners:
         runner.start()
     stop = _StopSignal()
     server.start()
@@ -90,9 +71,48 @@ def run(config: ServerConfig) -> None:
     stop.wait()
     log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds)
     metrics.ready.set(0)
-    _drain(server, runners, grace_seconds=config.drain_timeout_seconds)
+    _drain(server, loader.runners, grace_seconds=config.drain_timeout_seconds)
     metrics_server.shutdown()
     log.info("stopped")
+
+
+class _Loader:
+    """Makes a warmed-up runner of each version that the repository has verified, and remembers them."""
+
+    def __init__(self, device: Device, threads: int, clock: Clock, metrics: ServerMetrics) -> None:
+        self._device: Device = device
+        self._threads = threads
+        self._clock = clock
+        self._metrics = metrics
+        self.runners: list[Runner] = []
+
+    def load(self, manifest: Manifest, policy: Policy, directory: Path) -> Runner:
+        engine = OnnxEngine(manifest, directory / manifest.file.name, device=self._device, threads=self._threads)
+        steps = min(WARM_UP_STEPS, policy.max_steps)
+        engine.warm_up([(1, steps), (policy.max_batch_rows, steps)])
+        log.info("loaded %s version %d: %s on %s", manifest.name, manifest.version, manifest.precision, engine.device)
+        limits = Limits(
+            max_batch_rows=policy.max_batch_rows,
+            max_queue_rows=policy.max_queue_rows,
+            mixed_lengths=not manifest.equal_lengths,
+        )
+        runner = Runner(
+            manifest=manifest,
+            engine=engine,
+            batcher=Batcher(limits),
+            clock=self._clock,
+            metrics=self._metrics.of_model(manifest.name, str(manifest.version)),
+        )
+        self.runners.append(runner)
+        return runner
+
+
+def _serve_metrics(config: ServerConfig, metrics: ServerMetrics) -> WSGIServer:
+    try:
+        server, _ = start_http_server(config.metrics_port, config.host, metrics.registry)
+    except OSError as error:
+        raise OSError(f"cannot listen on {config.host}:{config.metrics_port} for metrics: {error}") from error
+    return server
 
 
 def _drain(server: GrpcServer, runners: Sequence[Runner], *, grace_seconds: float) -> None:
