@@ -189,7 +189,8 @@ def trace(
         cause = "\n".join(str(error).strip().splitlines()[:MESSAGE_LINES])
         raise ExportError(
             "forward cannot be traced with batch and time free. Usual causes: numbers made of sizes or lengths "
-            f"(.item(), .tolist(), int()), loops over time, shapes with a fixed batch. torch says: {cause}"
+            "(len(x) for x.shape[0], .item(), .tolist(), int()), loops over time, shapes with a fixed batch. "
+            f"torch says: {cause}"
         ) from error
     return Trace(
         program=program,

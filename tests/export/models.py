@@ -218,3 +218,16 @@ def failing() -> nn.Module:
 
 def not_a_model() -> int:
     return 3
+
+
+class FrozenBatch(nn.Module):
+    """Makes a number of the batch's size: right in PyTorch, one batch size for ever in a trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        y, _ = self.lstm(x)
+        last: Tensor = y[torch.arange(len(lengths)), lengths - 1]
+        return last

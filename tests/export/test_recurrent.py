@@ -8,6 +8,7 @@ from export.reference import Reference
 from export.runtime import Answer, Runtime
 from tests.export.models import (
     EncoderDecoder,
+    FrozenBatch,
     Gru,
     Last,
     NoRecurrence,
@@ -77,3 +78,8 @@ def test_what_cannot_be_swapped_is_named(factory: type, message: str) -> None:
 def test_a_bidirectional_layer_cannot_carry_state() -> None:
     with pytest.raises(CarriedStateUnsupported, match="bidirectional"):
         exported(Last, carry_state=True)
+
+
+def test_a_batch_size_made_a_number_is_refused_with_the_usual_causes() -> None:
+    with pytest.raises(ExportError, match=r"cannot be traced with batch and time free.*len\(x\) for x\.shape\[0\]"):
+        exported(FrozenBatch, carry_state=False)
