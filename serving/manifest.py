@@ -47,6 +47,8 @@ class Tensor(_Frozen):
     name: str = Field(min_length=1)
     datatype: Datatype
     shape: tuple[Dimension, ...] = Field(min_length=1)
+    vocabulary: int | None = Field(None, ge=1)
+    """Rows of the smallest table that an integer input indexes: its values are 0 to `vocabulary - 1`; None if free."""
 
     @model_validator(mode="after")
     def _axes(self) -> Self:
@@ -54,6 +56,8 @@ class Tensor(_Frozen):
             raise ValueError(f"tensor '{self.name}': axis 0 must be 'batch', got {self.shape[0]!r}")
         if BATCH in self.shape[1:] or TIME in self.shape[2:]:
             raise ValueError(f"tensor '{self.name}': 'batch' may stand at axis 0 only and 'time' at axis 1 only")
+        if self.vocabulary is not None and self.datatype == "FP32":
+            raise ValueError(f"tensor '{self.name}': only integers index a table, so FP32 has no vocabulary")
         return self
 
     @property
@@ -86,6 +90,24 @@ class Int8(_Frozen):
     source_version: int = Field(ge=1)
 
 
+class CtcDecoding(_Frozen):
+    """Text that the server decodes from an output of CTC log-probabilities, FP32 [batch, time, symbols].
+
+    A decoded output is answered as BYTES [batch], UTF-8, beside the graph's own.
+    """
+
+    name: str = Field(min_length=1)
+    """Of the decoded output."""
+    source: str
+    """Name of the graph's output that holds the log-probabilities."""
+    method: Literal["greedy", "beam"]
+    symbols: tuple[str, ...] = Field(min_length=2)
+    """Text of each class, in order; that of the blank is ignored."""
+    blank: int = Field(0, ge=0)
+    beam_width: int = Field(16, ge=1, le=1024)
+    """Prefixes kept at each step; for `beam`."""
+
+
 class Proof(_Frozen):
     """One check that the exporter ran. `measured` holds its numbers, `limit` what decided (None: reported only)."""
 
@@ -109,7 +131,8 @@ class Manifest(_Frozen):
     format: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)
     version: int = Field(ge=1)
-    precision: Literal["fp32", "int8"]
+    precision: Literal["fp32", "fp16", "int8"]
+    """`fp16`: recurrent layers and heads compute in half precision on a GPU; inputs and outputs stay FP32."""
     inputs: tuple[Tensor, ...] = Field(min_length=1)
     lengths_input: str | None
     """Name of the graph's int64[batch] input of real lengths (steps); None only if `equal_lengths`."""
@@ -121,8 +144,13 @@ class Manifest(_Frozen):
     input_range: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Smallest and largest value of each float input on the calibration data, if real data was given."""
     int8: Int8 | None = None
+    decodings: tuple[CtcDecoding, ...] = ()
     file: ModelFile
     proofs: tuple[Proof, ...]
+    warnings: tuple[str, ...] = ()
+    """What a reader must not miss, in sentences."""
+    notes: tuple[str, ...] = ()
+    """How the model was exported, in sentences."""
     forced: bool = False
     """True if a check failed and the user had the artefact written all the same."""
     tools: dict[str, str]
@@ -144,7 +172,24 @@ class Manifest(_Frozen):
             raise ValueError("a model without a lengths input must be marked equal_lengths")
         if (self.precision == "int8") != (self.int8 is not None):
             raise ValueError("precision int8 comes with the section 'int8', and no other precision does")
+        for decoding in self.decodings:
+            self._check_decoding(decoding, names)
+            names.append(decoding.name)
         return self
+
+    def _check_decoding(self, decoding: CtcDecoding, taken: list[str]) -> None:
+        source = next((tensor for tensor in self.outputs if tensor.name == decoding.source), None)
+        expected = (BATCH, TIME, len(decoding.symbols))
+        if source is None or source.datatype != "FP32" or source.shape != expected:
+            found = [(tensor.name, tensor.datatype, tensor.shape) for tensor in self.outputs]
+            raise ValueError(
+                f"decoding '{decoding.name}' needs an output '{decoding.source}' of FP32 {list(expected)}, one class "
+                f"per symbol; the outputs are {found}"
+            )
+        if decoding.blank >= len(decoding.symbols):
+            raise ValueError(f"decoding '{decoding.name}': blank {decoding.blank} is none of its symbols")
+        if decoding.name in taken:
+            raise ValueError(f"decoding '{decoding.name}' has the name of another tensor")
 
     def write(self, directory: Path) -> None:
         """Write `manifest.json` into the version's folder."""
