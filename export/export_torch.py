@@ -12,12 +12,13 @@ from export.errors import CarriedStateUnsupported
 from export.job import Job, finite, now
 from export.loading import lengths_parameter, load_model
 from export.proofs import prove_chunks, prove_company, prove_parity
+from export.recurrent import Observed
 from export.reference import Reference
 from export.report import REPORT_FILE, write_report
 from export.runtime import Row, Runtime
 from export.spec import LENGTHS, ExportSpec
 from export.to_onnx import Exported, to_onnx
-from export.trace import observe_starts
+from export.trace import observe_layers
 from serving.manifest import Manifest, ModelFile, Proof, sha256_of
 
 NOISE_WARNING = "the figures were made with noise, not with real sequences; give --data FILE.npz"
@@ -32,7 +33,7 @@ class _Source:
     model: nn.Module
     spec: ExportSpec
     lengths_parameter: str | None
-    zero_starts: dict[str, bool]
+    observed: Observed
     data: Data | None
 
     def export(self, *, carry_state: bool) -> Exported:
@@ -40,7 +41,7 @@ class _Source:
             self.model,
             self.spec,
             lengths_parameter=self.lengths_parameter,
-            zero_starts=self.zero_starts,
+            observed=self.observed,
             carry_state=carry_state,
         )
 
@@ -69,10 +70,10 @@ def export_torch(spec: ExportSpec, models: Path, job: Job) -> Path:
     with job.step(f"loading {spec.factory}"):
         model = load_model(spec)
         lengths = lengths_parameter(model, spec)
-        starts = observe_starts(model, spec, lengths_parameter=lengths)
+        observed = observe_layers(model, spec, lengths_parameter=lengths)
         tensors = [model_input.tensor for model_input in spec.inputs]
         data = None if job.data is None else read_data(job.data, tensors)
-    source = _Source(model=model, spec=spec, lengths_parameter=lengths, zero_starts=starts, data=data)
+    source = _Source(model=model, spec=spec, lengths_parameter=lengths, observed=observed, data=data)
     proven = _prove_alone(source, job)
     with job.step("proving parity with PyTorch"):
         reference = Reference(model=model, spec=spec, lengths_parameter=lengths, exported=proven.exported)

@@ -9,6 +9,7 @@ from torch import nn
 
 from export.answers import name_outputs
 from export.errors import ExportError
+from export.forward import call_forward
 from export.runtime import Answer, Row
 from export.spec import ExportSpec
 from export.to_onnx import Exported
@@ -35,8 +36,7 @@ class Reference:
         if self.lengths_parameter is not None:
             arguments[self.lengths_parameter] = torch.tensor([row.steps])
         try:
-            with torch.no_grad():
-                outputs = name_outputs(self.model(**arguments), self.spec.outputs)
+            outputs = name_outputs(call_forward(self.model, arguments), self.spec.outputs)
         except ExportError:
             raise
         except Exception as error:

@@ -13,7 +13,7 @@ from torch import nn
 
 from export.errors import ExportError
 from export.model import OnnxModel
-from export.recurrent import KINDS, NODE_NAME
+from export.recurrent import NODE_NAME, OPERATORS, Observed
 from export.rewrite import make_batch_first, read_by_lengths
 from export.spec import LENGTHS, NEXT_STATE, STATE, ExportSpec
 from export.trace import Trace, trace
@@ -44,11 +44,11 @@ def to_onnx(
     spec: ExportSpec,
     *,
     lengths_parameter: str | None,
-    zero_starts: Mapping[str, bool],
+    observed: Observed,
     carry_state: bool,
 ) -> Exported:
     """Return the model as ONNX; arguments and errors are those of `trace`, and outputs must have a form on the wire."""
-    traced = trace(model, spec, lengths_parameter=lengths_parameter, zero_starts=zero_starts, carry_state=carry_state)
+    traced = trace(model, spec, lengths_parameter=lengths_parameter, observed=observed, carry_state=carry_state)
     replaced = read_by_lengths(traced.program, traced.axes)
     described = make_batch_first(traced.program, traced.axes, traced.outputs)
     state = None
@@ -122,11 +122,11 @@ def _finish(proto: ModelProto, traced: Trace, tensors: Sequence[Tensor]) -> tupl
         layer = {prop.key: prop.value for prop in node.metadata_props}.get(NODE_NAME)
         if layer is not None:
             node.name = layer
-        if node.op_type in {kind.op for kind in KINDS.values()}:
+        if node.op_type in OPERATORS:
             found.append(node.name)
             if not {node.input[1], node.input[2]} <= weights:
                 raise ExportError(f"the weights of '{node.name}' are not constants of the graph; this is a bug")
-    if not found or not set(found) <= set(traced.nodes):
+    if not set(found) <= set(traced.nodes) or bool(found) != bool(traced.nodes):
         raise ExportError(f"the graph has the recurrent nodes {found}, forward ran {list(traced.nodes)}; this is a bug")
     _strip(graph)
     onnx.checker.check_model(proto)

@@ -1,6 +1,6 @@
 """The user's model behind the artefact's boundary, traced with dynamic batch and time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +9,9 @@ from torch.export import Dim, ExportedProgram
 
 from export.answers import name_outputs
 from export.errors import CarriedStateUnsupported, ExportError
+from export.forward import call_forward
 from export.packing import packing_replaced
-from export.recurrent import OnnxRecurrent, Run, recurrent_layers, swap_recurrent
+from export.recurrent import Observed, Run, Swapped, next_state, observe, swap_recurrent
 from export.rewrite import Axes, find_axes
 from export.spec import ExportSpec
 from serving.manifest import BATCH, TIME, Datatype
@@ -18,6 +19,7 @@ from serving.manifest import BATCH, TIME, Datatype
 EXAMPLE_LENGTHS = (7, 4, 1)
 """Rows of the traced batch (steps): sorted, as packing may ask for, and neither axis of size 0 or 1."""
 TORCH_DTYPES: dict[Datatype, torch.dtype] = {"FP32": torch.float32, "INT32": torch.int32, "INT64": torch.int64}
+LOOPS = (torch.ops.higher_order.scan, torch.ops.higher_order.while_loop)
 MESSAGE_LINES = 6
 """Lines of torch's message that name the cause; what follows repeats the graph."""
 
@@ -52,7 +54,7 @@ class _Boundary(nn.Module):
     """The user's model with the artefact's arguments: inputs batch-first, lengths, and the state if it is carried."""
 
     def __init__(
-        self, model: nn.Module, layers: list[OnnxRecurrent], spec: ExportSpec, *, lengths_parameter: str | None
+        self, model: nn.Module, layers: Sequence[Swapped], spec: ExportSpec, *, lengths_parameter: str | None
     ) -> None:
         super().__init__()
         self.model, self.layers, self.spec, self.lengths_parameter = model, layers, spec, lengths_parameter
@@ -72,7 +74,7 @@ class _Boundary(nn.Module):
             arguments[self.lengths_parameter] = lengths
         outputs = name_outputs(self.model(**arguments), self.spec.outputs)
         self.seen.outputs, self.seen.nodes = tuple(outputs), tuple(run.nodes)
-        return (*outputs.values(), *([run.next_state(self.layers)] if state else []))
+        return (*outputs.values(), *([next_state(run, self.layers)] if state else []))
 
 
 def _unify(tensors: Sequence[Tensor], axis: int, size: int | torch.SymInt) -> None:
@@ -108,42 +110,29 @@ def example_inputs(spec: ExportSpec) -> tuple[Tensor, ...]:
     return tuple(tensors)
 
 
-def observe_starts(model: nn.Module, spec: ExportSpec, *, lengths_parameter: str | None) -> dict[str, bool]:
-    """Run `forward` once and return, for each layer that it gives an `hx`, whether that was all zeros.
+def observe_layers(model: nn.Module, spec: ExportSpec, *, lengths_parameter: str | None) -> Observed:
+    """Run `forward` once and return what its recurrent layers were given.
 
     A zero `hx` is what torch takes by itself, so carried state may stand in its place; parity is proven afterwards.
 
     Raises:
         ExportError: a recurrent layer is not supported, or `forward` fails on a batch of the inputs as described.
     """
-    starts: dict[str, bool] = {}
-
-    def note(name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
-        hx = kwargs.get("hx", args[1] if len(args) > 1 else None)
-        if hx is not None:
-            parts = hx if isinstance(hx, tuple) else (hx,)
-            starts[name] = starts.get(name, True) and not any(bool(torch.count_nonzero(part)) for part in parts)
-
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, args, kwargs, name=name: note(name, args, kwargs), with_kwargs=True)
-        for name, layer in recurrent_layers(model).items()
-    ]
     arguments = to_forward(spec, example_inputs(spec))
     if lengths_parameter is not None:
         arguments[lengths_parameter] = torch.tensor(EXAMPLE_LENGTHS)
     try:
-        with torch.no_grad():
-            model(**arguments)
+        with observe(model) as observed:
+            call_forward(model, arguments)
+    except ExportError:
+        raise
     except Exception as error:
         shapes = {name: list(tensor.shape) for name, tensor in arguments.items()}
         raise ExportError(
             f"forward fails on a batch of the inputs as described: {type(error).__name__}: {error} "
             f"(batch {len(EXAMPLE_LENGTHS)}, time {max(EXAMPLE_LENGTHS)}: {shapes})"
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return starts
+    return observed
 
 
 def trace(
@@ -151,7 +140,7 @@ def trace(
     spec: ExportSpec,
     *,
     lengths_parameter: str | None,
-    zero_starts: Mapping[str, bool],
+    observed: Observed,
     carry_state: bool,
 ) -> Trace:
     """Trace the model with its recurrent layers swapped.
@@ -160,17 +149,17 @@ def trace(
         model: in evaluation mode; left as it is.
         spec: its inputs and the names of its outputs.
         lengths_parameter: name of forward's parameter for int64[batch] lengths, None if it has none.
-        zero_starts: as `observe_starts` returns it.
+        observed: as `observe_layers` returns it.
         carry_state: add an input and an output for the state, float32[batch, S].
 
     Raises:
         ExportError: the model cannot be traced with batch and time free.
         CarriedStateUnsupported: with `carry_state`, a layer does not run once over the inputs' rows and steps.
     """
-    swapped, layers, size = swap_recurrent(model, zero_starts=zero_starts)
-    backwards = [layer.name for layer in layers if layer.directions == 2]
-    if carry_state and backwards:
-        raise CarriedStateUnsupported(f"{backwards} are bidirectional, so they need the sequence's end first")
+    swapped, layers = swap_recurrent(model, observed)
+    size = sum(layer.size for layer in layers)
+    if carry_state:
+        _check_causal(model, layers)
     boundary = _Boundary(swapped, layers, spec, lengths_parameter=lengths_parameter)
     examples = [*example_inputs(spec), torch.tensor(EXAMPLE_LENGTHS)]
     dims = {BATCH: Dim(BATCH), TIME: Dim(TIME)}
@@ -192,6 +181,11 @@ def trace(
             "(len(x) for x.shape[0], .item(), .tolist(), int()), loops over time, shapes with a fixed batch. "
             f"torch says: {cause}"
         ) from error
+    if not boundary.seen.nodes and not any(node.target in LOOPS for node in program.graph.nodes):
+        raise ExportError(
+            f"{type(model).__name__} has no recurrent layer: forward runs no nn.LSTM, nn.GRU, nn.RNN, layer of "
+            "export.modules, scan or while_loop"
+        )
     return Trace(
         program=program,
         axes=find_axes(program, time_input=time_input(spec), lengths_input=len(spec.inputs)),
@@ -199,3 +193,12 @@ def trace(
         nodes=boundary.seen.nodes,
         state_size=size if carry_state else None,
     )
+
+
+def _check_causal(model: nn.Module, layers: Sequence[Swapped]) -> None:
+    backwards = [layer.name for layer in layers if layer.backwards]
+    if backwards:
+        raise CarriedStateUnsupported(f"{backwards} are bidirectional, so they need the sequence's end first")
+    cells = [name for name, module in model.named_modules() if isinstance(module, nn.RNNCellBase)]
+    if cells or not layers:
+        raise CarriedStateUnsupported(f"the state of cells and loops written by hand is not carried ({cells})")

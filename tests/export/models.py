@@ -1,47 +1,11 @@
 """Small models as users write them, each for one property of the exporter."""
 
-from collections.abc import Iterator
-from itertools import product
-
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 FEATURES = 3
 HIDDEN = 5
-
-
-class Zoo(nn.Module):
-    """Forms of nn.LSTM: directions, layers, bias and batch_first, each called plain and packed, sorted or not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleDict({name: layer for name, layer, _ in forms()})
-
-    def forward(self, x: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        answers: dict[str, Tensor] = {}
-        for name, layer, is_sorted in forms(self.layers):
-            first = layer.batch_first
-            given = x if first else x.transpose(0, 1)
-            plain, (h, c) = layer(given)
-            packed, (packed_h, packed_c) = layer(
-                pack_padded_sequence(given, lengths.cpu(), first, enforce_sorted=is_sorted)
-            )
-            padded, _ = pad_packed_sequence(packed, batch_first=first)
-            answers |= {f"{name}_plain_y": plain, f"{name}_plain_h": h, f"{name}_plain_c": c}
-            answers |= {f"{name}_packed_y": padded, f"{name}_packed_h": packed_h, f"{name}_packed_c": packed_c}
-        return answers
-
-
-def forms(layers: nn.ModuleDict | None = None) -> Iterator[tuple[str, nn.LSTM, bool]]:
-    """Give each form's name, its layer (of `layers`, or a new one) and whether it packs with enforce_sorted."""
-    for directions, depth, batch_first in product((1, 2), (1, 2), (True, False)):
-        bias, is_sorted = batch_first == (depth == 1), batch_first == (directions == 1)
-        name = f"{directions}dir_{depth}layer_{'bias' if bias else 'nobias'}_{'batch' if batch_first else 'time'}first"
-        layer = layers[name] if layers is not None else None
-        if not isinstance(layer, nn.LSTM):
-            layer = nn.LSTM(FEATURES, HIDDEN, depth, bias, batch_first, bidirectional=directions == 2)
-        yield name, layer, is_sorted
 
 
 class Last(nn.Module):
@@ -176,26 +140,6 @@ class TwoAxesOfTime(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.lstm(x)[0]
         return y @ y.transpose(1, 2)
-
-
-class Gru(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = nn.ModuleDict({"gru": nn.GRU(FEATURES, HIDDEN, batch_first=True)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.inner["gru"](x)[0]
-        return y
-
-
-class Projected(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(FEATURES, HIDDEN, proj_size=2, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.lstm(x)[0]
-        return y
 
 
 class NoRecurrence(nn.Module):

@@ -1,7 +1,7 @@
 """Exports for the tests: a model to ONNX without a folder, and a job that talks to nobody."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,14 @@ from export.reference import Reference
 from export.runtime import Row, Runtime
 from export.spec import ExportSpec, parse_input
 from export.to_onnx import to_onnx
-from export.trace import observe_starts
+from export.trace import observe_layers
 from tests.export.models import FEATURES
 
 X = f"x:float32[batch,time,{FEATURES}]"
 
 
 def exported(
-    factory: type[nn.Module], inputs: Sequence[str] = (X,), *, carry_state: bool = False, lengths: str | None = None
+    factory: Callable[[], nn.Module], inputs: Sequence[str] = (X,), *, carry_state: bool = False, lengths: str | None = None
 ) -> tuple[Runtime, Reference]:
     """Export a seeded model; gives the graph in onnxruntime and the PyTorch model that judges it."""
     torch.manual_seed(0)
@@ -35,8 +35,8 @@ def exported(
         lengths_argument=lengths,
     )
     parameter = lengths_parameter(model, spec)
-    starts = observe_starts(model, spec, lengths_parameter=parameter)
-    result = to_onnx(model, spec, lengths_parameter=parameter, zero_starts=starts, carry_state=carry_state)
+    observed = observe_layers(model, spec, lengths_parameter=parameter)
+    result = to_onnx(model, spec, lengths_parameter=parameter, observed=observed, carry_state=carry_state)
     reference = Reference(model=model, spec=spec, lengths_parameter=parameter, exported=result)
     return Runtime(result.model), reference
 

@@ -1,47 +1,20 @@
 """Recurrent layers in ONNX against PyTorch's."""
 
-import numpy as np
 import pytest
 
 from export.errors import CarriedStateUnsupported, ExportError
 from export.reference import Reference
-from export.runtime import Answer, Runtime
+from export.runtime import Runtime
 from tests.export.models import (
     EncoderDecoder,
     FrozenBatch,
-    Gru,
     Last,
     NoRecurrence,
-    Projected,
     ReadsPackedData,
-    Zoo,
-    forms,
 )
 from tests.export.support import X, exported, rows_of, worst_difference
 
-FORMS = {name: layer.num_layers * (2 if layer.bidirectional else 1) for name, layer, _ in forms()}
 LENGTHS = (4, 9, 1, 6)
-
-
-@pytest.fixture(scope="module")
-def zoo() -> list[tuple[Answer, Answer]]:
-    """One padded batch of mixed lengths, and PyTorch's answer to each row alone."""
-    runtime, reference = exported(Zoo)
-    rows = rows_of(runtime, LENGTHS)
-    return list(zip(runtime.answer(rows, dirty=True), reference.answers(rows), strict=True))
-
-
-@pytest.mark.parametrize("way", ["plain", "packed"])
-@pytest.mark.parametrize("form", FORMS)
-def test_an_lstm_in_a_mixed_batch_answers_as_pytorch_does_alone(
-    zoo: list[tuple[Answer, Answer]], form: str, way: str
-) -> None:
-    names = [f"{form}_{way}_{part}" for part in "yhc"]
-
-    for answer, expected in zoo:
-        assert answer[names[1]].shape == (FORMS[form], 5)
-        for name in names:
-            np.testing.assert_allclose(answer[name], expected[name], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("lengths", [(1,), (1, 1), (3, 1), (40,), tuple(range(1, 34))])
@@ -64,8 +37,6 @@ def test_a_state_given_by_forward_is_wired_into_the_graph() -> None:
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        (Gru, "layer 'inner.gru' is GRU: not supported yet"),
-        (Projected, "layer 'lstm' has proj_size 2: projections are not supported yet"),
         (NoRecurrence, "no recurrent layer"),
         (ReadsPackedData, "PackedSequence.data"),
     ],

@@ -1,0 +1,23 @@
+"""Recurrent layers that emit ONNX operators themselves, in the place of torch's, during an export.
+
+torch's own lowering leaves the weights as computed tensors, so that quantization passes them over, freezes the time
+axis of bidirectional layers and knows no lengths. Source: the operator texts of LSTM, GRU and RNN in the ONNX standard
+(opset 14).
+"""
+
+from export.recurrent.kinds import OPERATORS
+from export.recurrent.operator_layer import NODE_NAME
+from export.recurrent.swap import Observed, observe, recurrent_layers, swap_recurrent
+from export.recurrent.swapped import Run, Swapped, next_state
+
+__all__ = [
+    "NODE_NAME",
+    "OPERATORS",
+    "Observed",
+    "Run",
+    "Swapped",
+    "next_state",
+    "observe",
+    "recurrent_layers",
+    "swap_recurrent",
+]
