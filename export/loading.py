@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from export.errors import ExportError
+from export.modules import SequenceDecoder
 from export.spec import LENGTHS, ExportSpec
 
 
@@ -24,7 +25,8 @@ def load_model(spec: ExportSpec) -> nn.Module:
         ExportError: the factory cannot be imported or called, or the weights cannot be read or do not fit.
     """
     model = _call_factory(spec.factory)
-    _fill(model, _read_weights(spec.weights), spec.weights)
+    trained = model.model if isinstance(model, SequenceDecoder) else model
+    _fill(trained, _read_weights(spec.weights), spec.weights)
     return model.eval().requires_grad_(requires_grad=False)
 
 

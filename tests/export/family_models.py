@@ -135,3 +135,28 @@ class MaskedAttentionClassifier(AttentionClassifier):
         real = torch.arange(x.shape[1]) < lengths[:, None]
         scores = self.score(torch.tanh(y)).squeeze(-1).masked_fill(~real, -torch.inf)
         return self.fc(torch.einsum("bt,bth->bh", scores.softmax(dim=1), y))
+
+
+class Translator(nn.Module):
+    """Bidirectional encoder, decoder with attention over its real steps; the last token of the vocabulary ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(WORDS, FEATURES)
+        self.encoder = nn.LSTM(FEATURES, HIDDEN, batch_first=True, bidirectional=True)
+        self.cell = nn.LSTMCell(FEATURES + 2 * HIDDEN, 2 * HIDDEN)
+        self.score = nn.Linear(4 * HIDDEN, WORDS)
+
+    def encode(self, source: Tensor, lengths: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        del lengths  # the exporter hands them to the layer, and alone a row has no padding
+        y, (h, c) = self.encoder(self.words(source))
+        return (y,), (h.transpose(0, 1).flatten(1), c.transpose(0, 1).flatten(1))
+
+    def step(
+        self, tokens: Tensor, state: tuple[Tensor, ...], memory: tuple[Tensor, ...], real: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        (y,), (h, c) = memory, state
+        weights = (y @ h[..., None]).squeeze(-1).masked_fill(~real, -torch.inf).softmax(-1)
+        context = (weights[:, None] @ y).squeeze(1)
+        h, c = self.cell(torch.cat([self.words(tokens), context], dim=-1), (h, c))
+        return self.score(torch.cat([h, context], dim=-1)), (h, c)
