@@ -5,11 +5,15 @@ BIN := .venv/bin
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
 
 .PHONY: demo
 demo: .venv/.installed-demo ## train, export, quantize, serve and call three models on real data
 	$(BIN)/python -m training.demo
+
+.PHONY: benchmark
+benchmark: .venv/.installed-demo ## INT8 against FP32 on this machine: bytes, time, error, accuracy
+	$(BIN)/python -m loadtests.benchmarks.int8
 
 .PHONY: test
 test: check ## lint, types, and every test
@@ -34,7 +38,7 @@ proto: .venv/.installed-test ## write serving/_proto again from proto/
 
 .PHONY: clean
 clean: ## remove the environment, the demo's output and every cache
-	rm -rf .venv demo-output build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf .venv demo-output benchmark-output build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
 
 .venv/.installed-%: pyproject.toml constraints.txt
 	@scripts/venv.sh $*

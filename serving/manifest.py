@@ -162,6 +162,8 @@ class Manifest(_Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [t.name for t in (*self.inputs, *self.outputs)]
+        names += [] if self.lengths_input is None else [self.lengths_input]
+        names += [] if self.state is None else [self.state.input, self.state.output]
         if len(set(names)) != len(names):
             raise ValueError(f"tensor names must differ, got {names}")
         if not any(t.follows_time for t in self.inputs):

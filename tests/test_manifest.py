@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from serving.errors import ArtifactError
 from serving.manifest import Manifest, Policy, Tensor, read_manifest, read_policy
-from tests.support.artefacts import write_lstm
+from tests.support.artefacts import BLANK, SYMBOLS, write_ctc, write_lstm
 
 
 @pytest.fixture
@@ -53,6 +53,8 @@ def test_a_changed_model_file_is_refused_with_both_checksums(directory: Path) ->
         ({"file": {"name": "../../secret", "sha256": "0" * 64, "bytes": 1}}, "file.name"),
         ({"inputs": [{"name": "x", "datatype": "FP32", "shape": ["batch", 3]}]}, "no input follows time"),
         ({"outputs": [{"name": "x", "datatype": "FP32", "shape": ["batch", 3]}]}, "tensor names must differ"),
+        ({"lengths_input": "x"}, "tensor names must differ"),
+        ({"state": {"input": "x", "output": "next_state", "size": 8}}, "tensor names must differ"),
     ],
 )
 def test_an_inconsistent_manifest_is_refused_and_the_field_is_named(
@@ -84,6 +86,53 @@ def test_a_damaged_manifest_is_refused(directory: Path, content: bytes) -> None:
 def test_axes_have_their_places(shape: tuple[Any, ...]) -> None:
     with pytest.raises(ValidationError, match="axis"):
         Tensor(name="x", datatype="FP32", shape=shape)
+
+
+def test_only_integers_index_a_table() -> None:
+    assert Tensor(name="tokens", datatype="INT64", shape=("batch", "time"), vocabulary=5).vocabulary == 5
+
+    with pytest.raises(ValidationError, match="FP32 has no vocabulary"):
+        Tensor(name="x", datatype="FP32", shape=("batch", "time"), vocabulary=5)
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        Tensor(name="tokens", datatype="INT64", shape=("batch", "time"), vocabulary=0)
+
+
+def test_decodings_read_back_with_every_symbol_as_it_was_written(tmp_path: Path) -> None:
+    directory = write_ctc(tmp_path, beam_width=3)
+    manifest = read_manifest(directory)
+
+    assert [(d.name, d.source, d.method, d.blank) for d in manifest.decodings] == [
+        ("text", "log_probs", "greedy", BLANK),
+        ("text_beam", "log_probs", "beam", BLANK),
+    ]
+    assert all(decoding.symbols == SYMBOLS for decoding in manifest.decodings)
+    assert manifest.decodings[1].beam_width == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"source": "nothing"}, "decoding 'text' needs an output 'nothing' of FP32"),
+        ({"source": "x"}, "needs an output 'x'"),
+        ({"symbols": ["-", "a"]}, r"'log_probs' of FP32 \['batch', 'time', 2\], one class per symbol"),
+        ({"symbols": ["-"]}, "symbols"),
+        ({"blank": 5}, "blank 5 is none of its symbols"),
+        ({"blank": -1}, "blank"),
+        ({"name": "log_probs"}, "'log_probs' has the name of another tensor"),
+        ({"name": "lengths"}, "'lengths' has the name of another tensor"),
+        ({"name": "text_beam"}, "'text_beam' has the name of another tensor"),
+        ({"method": "magic"}, "method"),
+        ({"beam_width": 0}, "beam_width"),
+        ({"beam_width": 1025}, "beam_width"),
+    ],
+)
+def test_a_decoding_that_does_not_fit_its_output_is_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
+    directory = write_ctc(tmp_path)
+    greedy, beam = json.loads((directory / "manifest.json").read_text())["decodings"]
+    rewrite(directory, decodings=[greedy | changes, beam])
+
+    with pytest.raises(ArtifactError, match=text):
+        read_manifest(directory)
 
 
 def test_a_model_without_model_yaml_has_the_defaults(tmp_path: Path) -> None:

@@ -95,11 +95,11 @@ class WeatherForecast(nn.Module):
 class DigitReader(nn.Module):
     """Which digit an image shows, read row by row from the top; every image has the same number of rows."""
 
-    def __init__(self, *, pixels: int, hidden: int, digits: int) -> None:
+    def __init__(self, *, pixels: int, hidden: int, digits: int, layers: int = 1) -> None:
         super().__init__()
         # One mean and spread for all pixels: those at the rim are nearly constant and would be blown up by their own.
         self.standardise = Standardise(1)
-        self.lstm = nn.LSTM(pixels, hidden, batch_first=True)
+        self.lstm = nn.LSTM(pixels, hidden, num_layers=layers, batch_first=True)
         self.head = nn.Linear(hidden, digits)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -76,12 +76,8 @@ def run(recipe: Recipe, *, output: Path, tensorboard: Path | None, console: Cons
         TrainingError: the data are unusable, the training diverged, or TensorBoard was asked for and is not installed.
     """
     started = time.monotonic()
-    torch.set_num_threads(THREADS)
     data = recipe.data()
-    torch.manual_seed(recipe.settings.seed)
-    model = recipe.model()
-    model.standardise.measure(torch.from_numpy(data.train.real_steps()))
-    epochs = _train(recipe, model, data, tensorboard=tensorboard, console=console)
+    model, epochs = fit(recipe, data, tensorboard=tensorboard, console=console)
     prediction = answer_alone(model, data.test)
     judgement = recipe.judge(data.test, prediction)
     write_weights(output / f"{recipe.name}.safetensors", model)
@@ -97,13 +93,28 @@ def run(recipe: Recipe, *, output: Path, tensorboard: Path | None, console: Cons
     )
 
 
+def fit(
+    recipe: Recipe, data: DataSet, *, tensorboard: Path | None = None, console: Console
+) -> tuple[RecipeModel, tuple[Epoch, ...]]:
+    """Return the recipe's model, trained on these data and in evaluation mode, and all epochs.
+
+    Raises:
+        TrainingError: the training diverged, or TensorBoard was asked for and is not installed.
+    """
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(recipe.settings.seed)
+    model = recipe.model()
+    model.standardise.measure(torch.from_numpy(data.train.real_steps()))
+    return model, _train(recipe, model, data, tensorboard=tensorboard, console=console)
+
+
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
     """Run the recipe as the command line says and return the exit code: 0, or 1 with a message if training failed."""
     parser = argparse.ArgumentParser(prog=f"python -m training.{recipe.name}", description=recipe.summary)
     parser.add_argument("--output", type=Path, required=True, help="folder for the weights, the rows and the metrics")
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="write logs for TensorBoard into this folder")
-    parser.add_argument("--epochs", type=_at_least(1), default=recipe.settings.epochs, help="most epochs (%(default)s)")
-    parser.add_argument("--seed", type=_at_least(0), default=recipe.settings.seed, help="default: %(default)s")
+    parser.add_argument("--epochs", type=at_least(1), default=recipe.settings.epochs, help="most epochs (%(default)s)")
+    parser.add_argument("--seed", type=at_least(0), default=recipe.settings.seed, help="default: %(default)s")
     given = parser.parse_args(arguments)
     try:
         given.output.mkdir(parents=True, exist_ok=True)
@@ -116,6 +127,24 @@ def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True).print(f"{parser.prog}: {error}", markup=False, soft_wrap=True)
         return 1
     return 0
+
+
+def write_calibration(path: Path, data: DataSet, *, seed: int) -> None:
+    """Write a seeded choice of training rows for `lstm-export --data`."""
+    chosen = np.random.default_rng(seed).permutation(len(data.train))[:CALIBRATION_ROWS]
+    calibration = data.train.take(np.sort(chosen))
+    write_arrays(path, {"x": calibration.x, "lengths": calibration.lengths})
+
+
+def at_least(smallest: int) -> Callable[[str], int]:
+    """Return what argparse needs to read a whole number that may not be smaller."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < smallest:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {smallest}, got '{text}'")
+        return int(text)
+
+    return parse
 
 
 def _train(
@@ -135,10 +164,8 @@ def _train(
 
 
 def _write_rows(recipe: Recipe, data: DataSet, prediction: FloatArray, output: Path) -> None:
-    """Write the test rows with their predictions, and a seeded choice of training rows for calibration."""
-    chosen = np.random.default_rng(recipe.settings.seed).permutation(len(data.train))[:CALIBRATION_ROWS]
-    calibration = data.train.take(np.sort(chosen))
-    write_arrays(output / f"{recipe.name}-calibration.npz", {"x": calibration.x, "lengths": calibration.lengths})
+    """Write the test rows with their predictions, and the calibration rows."""
+    write_calibration(output / f"{recipe.name}-calibration.npz", data, seed=recipe.settings.seed)
     test = data.test
     write_arrays(
         output / f"{recipe.name}-test.npz",
@@ -163,12 +190,3 @@ def _record(recipe: Recipe, model: RecipeModel, data: DataSet, epochs: Sequence[
         "history": [asdict(epoch) for epoch in epochs],
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
     }
-
-
-def _at_least(smallest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < smallest:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {smallest}, got '{text}'")
-        return int(text)
-
-    return parse

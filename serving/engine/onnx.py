@@ -1,6 +1,7 @@
 """ONNX Runtime behind the engine's interface."""
 
 import importlib
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ import numpy as np
 from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import Manifest
 from serving.tensors import Arrays, Rows, pack, scatter
+
+log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 ERRORS_ONLY = 3
@@ -71,6 +74,12 @@ class OnnxEngine:
         if device == "cuda" and self.device != "cuda" and manifest.precision != "int8":
             raise EngineUnavailable(
                 "--device cuda: onnxruntime fell back to the CPU; its log says which library failed"
+            )
+        if self.device == "cpu" and manifest.precision == "fp16":
+            log.warning(
+                "%s: onnxruntime computes half precision in FP32 on the CPU, so it gains nothing here; serve "
+                "the FP32 version",
+                model,
             )
         self._check_signature(model)
 

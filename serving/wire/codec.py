@@ -1,4 +1,4 @@
-"""ModelInfer messages to checked rows, and answers to messages. Pure: no I/O, no context, no model but its description.
+"""ModelInfer messages to checked rows. Pure: no I/O, no context, no model but its description.
 
 Everything that a client can get wrong is refused here, before it could enter a batch. Source of the rules: Open
 Inference Protocol v2 (tensor contents: raw and typed exclude each other for the whole message; raw is little-endian,
@@ -6,7 +6,7 @@ row-major, in the order of the inputs) and Triton's extension "parameters" (`tim
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest
 from serving.manifest import BATCH, TIME, Manifest, Policy, Tensor
 from serving.tensors import Array, Arrays, Rows
+from serving.wire.outputs import listed, refuse_parameters
 
 MICROSECOND_NS = 1_000
 LARGEST_TIMEOUT_US = 2**53
 SERVER_HELD_STATE = ("sequence_id", "sequence_start", "sequence_end")
-UNSUPPORTED_TENSOR_PARAMETERS = ("shared_memory_region", "classification")
 
 
 def decode(message: oip.ModelInferRequest, manifest: Manifest, policy: Policy) -> Rows:
@@ -59,41 +59,6 @@ def timeout_ns(message: oip.ModelInferRequest) -> int | None:
     return int(value) * MICROSECOND_NS or None  # Triton: 0 means none
 
 
-def requested_outputs(message: oip.ModelInferRequest, manifest: Manifest) -> Sequence[Tensor]:
-    """Return the outputs that the client asked for, in its order; all of them if it named none.
-
-    Raises:
-        InvalidRequest: an output that the model does not have, or one asked for in a form that is not offered.
-    """
-    if not message.outputs:
-        return manifest.outputs
-    known = {tensor.name: tensor for tensor in manifest.outputs}
-    for output in message.outputs:
-        if output.name not in known:
-            raise InvalidRequest(
-                f"model '{manifest.name}' has no output '{output.name}'; its outputs are {_listed(known)}"
-            )
-        _refuse_parameters("output", output.name, output.parameters)
-    return [known[output.name] for output in message.outputs]
-
-
-def encode(
-    message: oip.ModelInferRequest, manifest: Manifest, wanted: Sequence[Tensor], answer: Arrays
-) -> oip.ModelInferResponse:
-    """Write an answer in raw form, with the request's id."""
-    response = oip.ModelInferResponse(model_name=manifest.name, model_version=str(manifest.version), id=message.id)
-    for tensor in wanted:
-        array = answer[tensor.name]
-        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=array.shape)
-        response.raw_output_contents.append(array.astype(tensor.dtype, copy=False).tobytes())
-    return response
-
-
-def wire_shape(tensor: Tensor) -> list[int]:
-    """Return the shape with -1 for rows and steps, as ModelMetadata has it."""
-    return [axis if isinstance(axis, int) else -1 for axis in tensor.shape]
-
-
 def _check_parameters(message: oip.ModelInferRequest) -> None:
     for name in SERVER_HELD_STATE:
         if name in message.parameters and _is_set(message.parameters[name]):
@@ -108,12 +73,6 @@ def _is_set(parameter: oip.InferParameter) -> bool:
     return kind is not None and bool(getattr(parameter, kind))
 
 
-def _refuse_parameters(side: str, name: str, parameters: Mapping[str, oip.InferParameter]) -> None:
-    for unsupported in UNSUPPORTED_TENSOR_PARAMETERS:
-        if unsupported in parameters:
-            raise InvalidRequest(f"{side} '{name}': parameter '{unsupported}' is not supported; send tensors as bytes")
-
-
 def _positions(message: oip.ModelInferRequest) -> dict[str, int]:
     return {tensor.name: index for index, tensor in enumerate(message.inputs)}
 
@@ -125,7 +84,7 @@ def _tensors_by_name(message: oip.ModelInferRequest, manifest: Manifest) -> dict
     if manifest.lengths_input is not None:
         known[manifest.lengths_input] = Tensor(name=manifest.lengths_input, datatype="INT64", shape=(BATCH,))
     sent = [tensor.name for tensor in message.inputs]
-    expected = f"model '{manifest.name}' takes {_listed(required)}"
+    expected = f"model '{manifest.name}' takes {listed(required)}"
     if not sent:
         raise InvalidRequest(f"the request has no inputs; {expected}")
     for name in sent:
@@ -142,7 +101,7 @@ def _tensors_by_name(message: oip.ModelInferRequest, manifest: Manifest) -> dict
 def _array(message: oip.ModelInferRequest, index: int, tensor: Tensor) -> Array:
     """View one input as an array of its declared shape."""
     sent = message.inputs[index]
-    _refuse_parameters("input", sent.name, sent.parameters)
+    refuse_parameters("input", sent.name, sent.parameters)
     if sent.datatype != tensor.datatype:
         raise InvalidRequest(f"input '{tensor.name}' has datatype '{sent.datatype}'; expected {tensor.datatype}")
     shape = tuple(sent.shape)
@@ -238,6 +197,7 @@ def _checked_values(
         array = array.copy()
         array[beyond] = 0
     if tensor.datatype != "FP32":
+        _check_vocabulary(tensor, array)
         return array
     smallest, largest = float(array.min()), float(array.max())  # NaN wins both
     if not (math.isfinite(smallest) and math.isfinite(largest)):
@@ -257,5 +217,14 @@ def _checked_values(
     )
 
 
-def _listed(names: Sequence[str] | Mapping[str, Tensor]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+def _check_vocabulary(tensor: Tensor, array: Array) -> None:
+    """Refuse indices outside the table: the engine would fail on them, or count negative ones from the end."""
+    if tensor.vocabulary is None:
+        return
+    outside = (array < 0) | (array >= tensor.vocabulary)
+    if outside.any():
+        where = np.argwhere(outside)[0].tolist()
+        raise InvalidRequest(
+            f"input '{tensor.name}' holds {array[tuple(where)]} at {where}; expected 0 to {tensor.vocabulary - 1}, the "
+            "indices of the model's table"
+        )

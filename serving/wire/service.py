@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 import grpc
@@ -11,10 +11,10 @@ from serving import __version__
 from serving._proto import open_inference_pb2 as oip
 from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
-from serving.errors import NotReady, QueueFull, ServingError
+from serving.errors import Cancelled, DeadlineExceeded, NotReady, QueueFull, ServingError
 from serving.repository import Model, Repository
 from serving.tensors import Arrays
-from serving.wire import codec
+from serving.wire import codec, outputs
 from serving.wire.status import errors_as_status
 
 SERVER_NAME = "lstm-serve"
@@ -99,6 +99,8 @@ class InferenceService(GRPCInferenceServiceServicer):
         self._metrics = metrics
         self._clock = clock
         self._slots = slots
+        self._searching = threading.Lock()
+        """Held while text is searched for: the interpreter runs one thread, and two would only take turns at it."""
         self.ready = False
 
     def ServerLive(self, request: oip.ServerLiveRequest, context: grpc.ServicerContext) -> oip.ServerLiveResponse:
@@ -139,13 +141,18 @@ class InferenceService(GRPCInferenceServiceServicer):
         """Answer the rows of one request, batched with whatever else waits."""
         with errors_as_status(context), self._found(request) as model, self._slots.one():
             rows = codec.decode(request, model.manifest, model.policy)
-            wanted = codec.requested_outputs(request, model.manifest)
+            wanted = outputs.requested(request, model.manifest)
             deadline_ns = self._deadline_ns(request, context, model)
             reply = PendingReply()
             ticket_id = model.inbox.put(rows, reply, deadline_ns=deadline_ns)
             if not context.add_callback(lambda: model.inbox.cancel(ticket_id)):
                 model.inbox.cancel(ticket_id)  # the client has left already
-            return codec.encode(request, model.manifest, wanted, reply.wait())
+            answer = reply.wait()
+            with self._searching if outputs.takes_a_search(wanted) else nullcontext():
+                texts = outputs.decode_texts(
+                    wanted, answer, rows.lengths, checkpoint=lambda: self._check_waited_for(context, deadline_ns)
+                )
+            return outputs.encode(request, model.manifest, wanted, {**answer, **texts})
 
     @contextmanager
     def _found(self, request: oip.ModelInferRequest) -> Iterator[Model]:
@@ -179,6 +186,18 @@ class InferenceService(GRPCInferenceServiceServicer):
             deadlines = [now_ns + default_ms * NANOSECONDS_PER_SECOND // 1000]
         return min(deadlines, default=None)
 
+    def _check_waited_for(self, context: grpc.ServicerContext, deadline_ns: int | None) -> None:
+        """End a search for text that nobody will read; it may take longer than the model did.
+
+        Raises:
+            DeadlineExceeded: the deadline has passed.
+            Cancelled: the client has left.
+        """
+        if deadline_ns is not None and self._clock.now_ns() >= deadline_ns:
+            raise DeadlineExceeded("the deadline passed while text was decoded")
+        if not context.is_active():
+            raise Cancelled("the client left while text was decoded")
+
     def _metadata(self, model: Model) -> oip.ModelMetadataResponse:
         manifest = model.manifest
         response = oip.ModelMetadataResponse(
@@ -192,7 +211,10 @@ class InferenceService(GRPCInferenceServiceServicer):
                 "lengths_input": manifest.lengths_input or "",
             },
         )
-        for side, tensors in ((response.inputs, manifest.inputs), (response.outputs, manifest.outputs)):
-            for tensor in tensors:
-                side.add(name=tensor.name, datatype=tensor.datatype, shape=codec.wire_shape(tensor))
+        for tensor in manifest.inputs:
+            if tensor.vocabulary is not None:
+                response.properties[f"vocabulary.{tensor.name}"] = str(tensor.vocabulary)
+        for side, described in ((response.inputs, manifest.inputs), (response.outputs, outputs.offered(manifest))):
+            for output in described:
+                side.add(name=output.name, datatype=outputs.wire_datatype(output), shape=outputs.wire_shape(output))
         return response

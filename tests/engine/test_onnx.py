@@ -64,6 +64,24 @@ def test_warm_up_refuses_a_model_that_answers_in_other_shapes_than_its_manifest(
         engine.warm_up([(2, 64)])
 
 
+def test_a_half_precision_version_runs_on_the_cpu_in_fp32_and_the_log_says_that_it_gains_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its weights are rounded to 11 bits, so its answers are as close to FP32's as that allows."""
+    half = write_lstm(tmp_path, "half", half=True)
+    full = write_lstm(tmp_path, "full")
+    x = np.random.default_rng(1).normal(size=(2, 7, FEATURES)).astype(np.float32)
+    rows = Rows(inputs={"x": x}, lengths=np.array([7, 3]), time=7)
+    answers = [engine_of(version).run(pack(read_manifest(version), [rows])) for version in (half, full)]
+
+    assert "computes half precision in FP32 on the CPU" in caplog.text
+    assert str(full) not in caplog.text
+    for name in ("steps", "last"):
+        assert answers[0][name].dtype == np.float32
+        np.testing.assert_allclose(answers[0][name], answers[1][name], rtol=0, atol=2e-3)
+        assert (answers[0][name] != answers[1][name]).any()
+
+
 def test_asking_for_cuda_without_it_says_what_to_install(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():

@@ -7,10 +7,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.manifest import Int8, Manifest, ModelFile, State, Tensor, sha256_of
+from serving.manifest import CtcDecoding, Int8, Manifest, ModelFile, State, Tensor, sha256_of
 
 FEATURES = 3
 HIDDEN = 4
+SYMBOLS = ("a", "b", "<blank>", "é", "<space>")
+"""Of the CTC model; the blank is neither first nor last, and one symbol has several characters."""
+BLANK = 2
 TYPES = {"FP32": TensorProto.FLOAT, "INT32": TensorProto.INT32, "INT64": TensorProto.INT64}
 
 
@@ -23,15 +26,19 @@ def write_lstm(
     stepwise: bool = False,
     int8_range: tuple[float, float] | None = None,
     equal_lengths: bool = False,
+    half: bool = False,
     hidden: int = HIDDEN,
     seed: int = 0,
 ) -> Path:
     """Write a model x[batch,time,3] -> steps[batch,time,D*hidden], last[batch,D*hidden] into `repository/name/version`.
 
-    With `int8_range` the manifest calls it INT8 with that calibrated input range (the graph stays FP32).
+    With `int8_range` the manifest calls it INT8 with that calibrated input range (the graph stays FP32). With `half` the
+    LSTM computes in half precision between two casts.
     """
     directions = 2 if bidirectional else 1
     nodes, weights = _lstm_nodes(directions, hidden, stepwise=stepwise, seed=seed)
+    if half:
+        nodes, weights = _halved(nodes, weights)
     width = directions * hidden
     inputs = (Tensor(name="x", datatype="FP32", shape=("batch", "time", FEATURES)),)
     outputs = (
@@ -48,11 +55,45 @@ def write_lstm(
         state=state,
         int8_range=int8_range,
         equal_lengths=equal_lengths,
+        half=half,
     )
 
 
-def write_two_inputs(repository: Path, name: str = "two") -> Path:
-    """Write a model of an int64 sequence, a float sequence and one float vector per row: y = tokens + x + bias."""
+def write_ctc(repository: Path, name: str = "ctc", *, beam_width: int = 16) -> Path:
+    """Write a model x[batch,time,3] -> log_probs[batch,time,5] with the decodings `text` (greedy) and `text_beam`."""
+    nodes, weights = _lstm_nodes(1, HIDDEN, stepwise=False, seed=0)
+    head = np.random.default_rng(5).normal(0, 4, (HIDDEN, len(SYMBOLS))).astype(np.float32)
+    weights.append(numpy_helper.from_array(head, "head"))
+    nodes[-2:] = [
+        helper.make_node("MatMul", ["steps", "head"], ["scores"]),
+        helper.make_node("LogSoftmax", ["scores"], ["log_probs"], axis=2),
+    ]
+    source = Tensor(name="log_probs", datatype="FP32", shape=("batch", "time", len(SYMBOLS)))
+    return write_artefact(
+        repository / name / "1",
+        nodes,
+        weights,
+        inputs=(Tensor(name="x", datatype="FP32", shape=("batch", "time", FEATURES)),),
+        outputs=(source,),
+        decodings=(
+            CtcDecoding(name="text", source="log_probs", method="greedy", symbols=SYMBOLS, blank=BLANK),
+            CtcDecoding(
+                name="text_beam",
+                source="log_probs",
+                method="beam",
+                symbols=SYMBOLS,
+                blank=BLANK,
+                beam_width=beam_width,
+            ),
+        ),
+    )
+
+
+def write_two_inputs(repository: Path, name: str = "two", *, vocabulary: int | None = None) -> Path:
+    """Write a model of an int64 sequence, a float sequence and one float vector per row: y = tokens + x + bias.
+
+    With `vocabulary` the manifest bounds the tokens (the graph would take any).
+    """
     nodes = [
         helper.make_node("Cast", ["tokens"], ["tokens_float"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["tokens_float", "last_axis"], ["tokens_column"]),
@@ -70,7 +111,7 @@ def write_two_inputs(repository: Path, name: str = "two") -> Path:
         nodes,
         weights,
         inputs=(
-            Tensor(name="tokens", datatype="INT64", shape=("batch", "time")),
+            Tensor(name="tokens", datatype="INT64", shape=("batch", "time"), vocabulary=vocabulary),
             Tensor(name="x", datatype="FP32", shape=("batch", "time", FEATURES)),
             Tensor(name="bias", datatype="FP32", shape=("batch", FEATURES)),
         ),
@@ -91,6 +132,8 @@ def write_artefact(
     state: State | None = None,
     int8_range: tuple[float, float] | None = None,
     equal_lengths: bool = False,
+    half: bool = False,
+    decodings: tuple[CtcDecoding, ...] = (),
 ) -> Path:
     """Write `model.onnx` and its manifest."""
     sides = ([_value_info(t) for t in inputs], [_value_info(t) for t in outputs])
@@ -107,7 +150,7 @@ def write_artefact(
     Manifest(
         name=directory.parent.name,
         version=int(directory.name),
-        precision="fp32" if int8_range is None else "int8",
+        precision="fp16" if half else "fp32" if int8_range is None else "int8",
         inputs=inputs,
         lengths_input="lengths",
         outputs=outputs,
@@ -120,6 +163,7 @@ def write_artefact(
         else Int8(
             engine="onnxruntime", per_channel=True, reduce_range=True, quantized_nodes=("lstm",), source_version=1
         ),
+        decodings=decodings,
         file=ModelFile(sha256=sha256_of(path), bytes=path.stat().st_size),
         proofs=(),
         tools={},
@@ -172,6 +216,28 @@ def _lstm_nodes(
             helper.make_node("Concat", ["h1", "c1"], ["next_state"], axis=1),
         ]
     return nodes, weights
+
+
+def _halved(
+    nodes: Sequence[onnx.NodeProto], weights: Sequence[onnx.TensorProto]
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Let the LSTM, and what follows it, compute in half precision; casts on the boundary keep that in FP32."""
+    names = {"x": "x_half", "steps": "steps_half", "last": "last_half"}
+    inside = []
+    for node in nodes:
+        renamed = onnx.NodeProto()
+        renamed.CopyFrom(node)
+        for side in (renamed.input, renamed.output):
+            side[:] = [names.get(name, name) for name in side]
+        inside.append(renamed)
+    casts = [helper.make_node("Cast", [names[name]], [name], to=TensorProto.FLOAT) for name in ("steps", "last")]
+    halves = [
+        numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name)
+        if weight.data_type == TensorProto.FLOAT
+        else weight
+        for weight in weights
+    ]
+    return [helper.make_node("Cast", ["x"], ["x_half"], to=TensorProto.FLOAT16), *inside, *casts], halves
 
 
 def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:

@@ -245,25 +245,33 @@ def test_values_outside_the_calibrated_range_of_an_int8_model_follow_the_policy(
     assert codec.decode(request, int8, policy).inputs["x"].ravel().tolist() == expected
 
 
-def test_an_answer_carries_id_names_shapes_and_raw_bytes(two: Manifest) -> None:
-    request = message()
-    request.outputs.add(name="count")
-    wanted = codec.requested_outputs(request, two)
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("value", [-1, 100, 2**62])
+def test_an_index_outside_the_table_is_refused_with_its_place_and_the_range(
+    tmp_path: Path, rows: int, value: int
+) -> None:
+    manifest = read_manifest(write_two_inputs(tmp_path, vocabulary=100))
+    request = message(rows)
+    codec.decode(request, manifest, POLICY)
+    tokens = np.frombuffer(request.raw_input_contents[0], "<i8").copy()
+    tokens[-2] = value
+    request.raw_input_contents[0] = tokens.tobytes()
 
-    response = codec.encode(request, two, wanted, {"count": np.array([3, 3]), "y": np.zeros(1)})
-
-    assert (response.model_name, response.model_version, response.id) == ("two", "1", "r1")
-    assert [(o.name, o.datatype, list(o.shape)) for o in response.outputs] == [("count", "INT64", [2])]
-    assert np.frombuffer(response.raw_output_contents[0], "<i8").tolist() == [3, 3]
+    with pytest.raises(InvalidRequest, match=rf"'tokens' holds {value} at \[{rows - 1}, 1\]; expected 0 to 99"):
+        codec.decode(request, manifest, POLICY)
 
 
-def test_outputs_are_all_of_them_unless_named_and_must_exist(two: Manifest) -> None:
-    request = message()
-    assert [tensor.name for tensor in codec.requested_outputs(request, two)] == ["y", "count"]
+def test_indices_beyond_a_rows_length_are_padding_whatever_they_are(tmp_path: Path) -> None:
+    manifest = read_manifest(write_two_inputs(tmp_path, vocabulary=100))
+    request = with_lengths(message(2, 3), [3, 1])
+    tokens = np.frombuffer(request.raw_input_contents[0], "<i8").reshape(2, 3).copy()
+    tokens[1, 1:] = [-1, 100]
+    request.raw_input_contents[0] = tokens.tobytes()
 
-    request.outputs.add(name="z")
-    with pytest.raises(InvalidRequest, match="no output 'z'; its outputs are 'y', 'count'"):
-        codec.requested_outputs(request, two)
+    assert codec.decode(request, manifest, POLICY).inputs["tokens"].tolist() == [
+        tokens[0].tolist(),
+        [tokens[1, 0], 0, 0],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Measurements of the exporter and the server, each with its record."""

@@ -1,0 +1,1 @@
+"""Text from log-probabilities. Pure: numpy only; no I/O, threads, wire or manifest."""
