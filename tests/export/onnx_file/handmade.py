@@ -1,0 +1,58 @@
+"""ONNX files put together by hand, as converters of other frameworks write them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from export.runtime import Array
+
+FEATURES = 3
+HIDDEN = 5
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+Shape = Sequence[int | str | None]
+
+
+def node(op: str, inputs: str, outputs: str, **attributes: Any) -> NodeProto:
+    """Return a node; names are separated by spaces, `-` stands for an input or output left out."""
+    given, made = ([name.replace("-", "") for name in side.split()] for side in (inputs, outputs))
+    return helper.make_node(op, given, made, **attributes)
+
+
+def weights(
+    op: str = "LSTM", *, directions: int = 1, features: int = FEATURES, dtype: Any = np.float32
+) -> dict[str, Array]:
+    """Return seeded W and R of a recurrent node."""
+    rng = np.random.default_rng(0)
+    shapes = {"W": (directions, GATES[op] * HIDDEN, features), "R": (directions, GATES[op] * HIDDEN, HIDDEN)}
+    return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def save(
+    path: Path,
+    nodes: Sequence[NodeProto],
+    inputs: Mapping[str, Shape],
+    outputs: Mapping[str, Shape],
+    constants: Mapping[str, Any],
+    *,
+    opset: int = 20,
+    types: Mapping[str, int] | None = None,
+) -> Path:
+    """Write a file; inputs and outputs are float32 unless `types` says otherwise."""
+    given = types or {}
+    sides = [
+        [helper.make_tensor_value_info(name, given.get(name, TensorProto.FLOAT), shape) for name, shape in side.items()]
+        for side in (inputs, outputs)
+    ]
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "handmade", sides[0], sides[1], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def integers(*numbers: int) -> Array:
+    return np.array(numbers, np.int64)
