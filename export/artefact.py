@@ -69,7 +69,7 @@ def _rename(aside: Path, model: Path, manifest: Manifest, describe: Callable[[Ma
     """Give the folder its number; another export may take the same one in between, then the next is tried."""
     while True:
         number = next_version(model)
-        numbered = manifest.model_copy(update={"version": number})
+        numbered = Manifest.model_validate(manifest.model_dump() | {"version": number})
         numbered.write(aside)
         for name, data in describe(numbered).items():
             (aside / name).write_bytes(data)

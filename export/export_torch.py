@@ -7,23 +7,24 @@ from pathlib import Path
 from torch import nn
 
 from export.artefact import next_version, tool_versions, write_version
-from export.data import Data, noise, pool, read_data
+from export.ctc import check_logarithms, decodings, read_symbols
+from export.culprit import explain_padding
+from export.data import NOISE_WARNING, Data, check_indices, noise, pool, read_data
 from export.errors import CarriedStateUnsupported
 from export.job import Job, finite, now
 from export.loading import lengths_parameter, load_model
+from export.plot import plot_parity
 from export.proofs import prove_chunks, prove_company, prove_parity
-from export.recurrent import Observed
+from export.recurrent import Observed, projection_notes
 from export.reference import Reference
-from export.report import REPORT_FILE, write_report
+from export.report import describe
 from export.runtime import Row, Runtime
 from export.spec import LENGTHS, ExportSpec
 from export.to_onnx import Exported, to_onnx
 from export.trace import observe_layers
-from serving.manifest import Manifest, ModelFile, Proof, sha256_of
+from serving.manifest import CtcDecoding, Manifest, ModelFile, Proof, sha256_of
 
-NOISE_WARNING = "the figures were made with noise, not with real sequences; give --data FILE.npz"
-
-READS_NOTE = "Reads of the last step that go by `lengths` instead of by the end of the batch: {count}."
+READS_NOTE = "These lines cover the real steps of each row by `lengths`, not the padding: {lines}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class _Source:
     lengths_parameter: str | None
     observed: Observed
     data: Data | None
+    symbols: tuple[str, ...]
+    """Of the CTC output, if there is one."""
 
     def export(self, *, carry_state: bool) -> Exported:
         return to_onnx(
@@ -58,6 +61,7 @@ class _Proven:
     equal_lengths: bool
     warnings: list[str]
     notes: list[str]
+    decodings: tuple[CtcDecoding, ...]
 
 
 def export_torch(spec: ExportSpec, models: Path, job: Job) -> Path:
@@ -67,28 +71,24 @@ def export_torch(spec: ExportSpec, models: Path, job: Job) -> Path:
         ExportError: the model, its weights, the spec or the data cannot be used.
         ProofFailed: a proof failed and `job.force` is off.
     """
+    symbols = () if spec.ctc is None else read_symbols(spec.ctc)
     with job.step(f"loading {spec.factory}"):
         model = load_model(spec)
         lengths = lengths_parameter(model, spec)
         observed = observe_layers(model, spec, lengths_parameter=lengths)
         tensors = [model_input.tensor for model_input in spec.inputs]
         data = None if job.data is None else read_data(job.data, tensors)
-    source = _Source(model=model, spec=spec, lengths_parameter=lengths, observed=observed, data=data)
+    source = _Source(model=model, spec=spec, lengths_parameter=lengths, observed=observed, data=data, symbols=symbols)
     proven = _prove_alone(source, job)
     with job.step("proving parity with PyTorch"):
         reference = Reference(model=model, spec=spec, lengths_parameter=lengths, exported=proven.exported)
         parity = prove_parity(proven.runtime, reference, proven.pool, equal_lengths=proven.equal_lengths)
     proofs = tuple(finite(proof) for proof in (parity, *proven.proofs))
     forced = job.forced(proofs)
-    warnings = [*proven.warnings, *([] if proven.data.real else [NOISE_WARNING])]
     manifest = _manifest(spec, models, proven, proofs, forced=forced)
-    directory = write_version(
-        models,
-        manifest,
-        proven.exported.model.content,
-        lambda written: {REPORT_FILE: write_report(written, warnings=warnings, notes=proven.notes).encode()},
-    )
-    job.close(directory, manifest, warnings)
+    plot = plot_parity(proven.runtime, reference, proven.pool)
+    directory = write_version(models, manifest, proven.exported.model.content, lambda written: describe(written, plot))
+    job.close(directory, manifest)
     return directory
 
 
@@ -118,20 +118,22 @@ def _prove_alone(source: _Source, job: Job) -> _Proven:
 
 
 def _prove_company(exported: Exported, source: _Source, job: Job) -> _Proven:
+    ctc = source.spec.ctc
+    texts = () if ctc is None else decodings(ctc, source.symbols, exported.model)
     data = noise(exported.model) if source.data is None else source.data
+    check_indices(data, exported.model.inputs)
     rows = pool(data, exported.model.inputs)
     runtime = Runtime(exported.model)
+    if ctc is not None:
+        check_logarithms(ctc, runtime.answer(rows[-1:]))
     with job.step(f"proving that company never matters ({data.name})"):
         company, equal_lengths = prove_company(runtime, rows)
-    notes = [READS_NOTE.format(count=exported.reads_by_lengths)] if exported.reads_by_lengths else []
+    lines = [f"`{line}`" for line in dict.fromkeys(exported.reads_by_lengths)]
+    notes = projection_notes(source.model) + ([READS_NOTE.format(lines="; ".join(lines))] if lines else [])
     warnings = []
     if equal_lengths:
-        warnings.append(
-            f"in a padded batch of mixed lengths answers change by {company.measured['mixed_lengths_relative']:.2g} of "
-            "the largest output, because forward reads padded steps (a mean, a maximum, attention, a convolution or a "
-            "reversal over time). Rows are therefore batched only with rows of their own length. To lift that, let "
-            f"forward take '{LENGTHS}', pack the sequence, and mask what it reads over time"
-        )
+        with job.step("looking for what reads the padding"):
+            warnings.append(explain_padding(exported, rows, float(company.measured["mixed_lengths_relative"])))
     return _Proven(
         exported=exported,
         runtime=runtime,
@@ -141,6 +143,7 @@ def _prove_company(exported: Exported, source: _Source, job: Job) -> _Proven:
         equal_lengths=equal_lengths,
         warnings=warnings,
         notes=notes,
+        decodings=texts,
     )
 
 
@@ -158,7 +161,10 @@ def _manifest(spec: ExportSpec, models: Path, proven: _Proven, proofs: tuple[Pro
         equal_lengths=proven.equal_lengths,
         input_range=proven.data.input_range,
         file=ModelFile(sha256=hashlib.sha256(model.content).hexdigest(), bytes=len(model.content)),
+        decodings=proven.decodings,
         proofs=proofs,
+        warnings=(*proven.warnings, *([] if proven.data.real else [NOISE_WARNING])),
+        notes=tuple(proven.notes),
         forced=forced,
         tools=tool_versions(),
         source={

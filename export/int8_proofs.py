@@ -1,12 +1,14 @@
 """What INT8 costs and gains, measured against the FP32 version it was made from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from export.data import Data
+import onnx
+
+from export.accuracy import Comparison
 from export.difference import Difference
+from export.graphs import all_constants, bytes_of
 from export.latency import Latency, describe_cpu
 from export.proofs import COMPANY_BATCHES, measure_chunks, measure_company
-from export.quantize import Quantized
 from export.runtime import Row, Runtime
 from serving.manifest import Proof
 
@@ -14,61 +16,73 @@ RMS_LIMIT = 0.2
 """Relative RMS error from which the products are saturating, not rounding (measured on LSTMs of hidden 64 to 512)."""
 
 
-def prove_accuracy(fp32: Runtime, int8: Runtime, quantized: Quantized, data: Data) -> Proof:
-    """Compare INT8 with FP32 on each row alone, so that only rounding counts."""
-    difference = Difference(int8.model.outputs)
-    for row in data.rows:
-        difference.add(int8.answer([row])[0], fp32.answer([row])[0])
-    measured: dict[str, float | int | str] = {
-        "quantized_nodes": len(quantized.nodes),
-        "rms_relative": difference.rms_relative,
-        "relative": difference.relative,
-        "max_abs": difference.max_abs,
-        "cosine": difference.cosine,
-        "rows": len(data.rows),
-        "data": "real" if data.real else "noise",
-        "fp32_bytes": len(fp32.model.content),
-        "int8_bytes": len(int8.model.content),
-    }
-    if difference.argmax_agreement is not None:
-        measured["argmax_agreement"] = difference.argmax_agreement
+def prove_accuracy(
+    comparison: Comparison, fp32: Runtime, int8: Runtime, *, counts: Mapping[str, str], real: bool
+) -> Proof:
+    """Judge INT8's answers, and put in how many nodes of each operator are INT8 and what that saves.
+
+    A model without float outputs has no RMS error; its share of equal integers is reported.
+    """
+    measured: dict[str, float | int | str] = {f"{operator}_quantized": text for operator, text in counts.items()}
+    measured |= comparison.figures
+    measured |= {"rows": comparison.count, "data": "real" if real else "noise"}
+    measured |= measure_bytes(fp32.model.content, int8.model.content, precision="int8")
+    if comparison.floats is None:
+        return Proof(name="int8", passed=True, measured=measured)
     return Proof(
         name="int8",
-        passed=difference.rms_relative <= RMS_LIMIT,
+        passed=comparison.floats.rms_relative <= RMS_LIMIT,
         measured=measured,
         limit={"rms_relative": RMS_LIMIT},
     )
 
 
+def measure_bytes(fp32: bytes, smaller: bytes, *, precision: str) -> dict[str, float | int | str]:
+    """Return bytes of both files, and the shares of file and of weights: all constants, scales and tables included."""
+    weights = [weight_bytes(content) for content in (fp32, smaller)]
+    return {
+        "fp32_bytes": len(fp32),
+        f"{precision}_bytes": len(smaller),
+        "size": len(smaller) / len(fp32),
+        "weights_share": weights[1] / weights[0],
+    }
+
+
+def weight_bytes(content: bytes) -> int:
+    """Return the bytes of all constants of a file."""
+    return sum(bytes_of(tensor) for tensor in all_constants(onnx.load_from_string(content).graph).values())
+
+
 def report_company(int8: Runtime, pool: Sequence[Row], *, equal_lengths: bool) -> Proof:
     """Measure how far batched answers are from solo ones. DynamicQuantizeLSTM has one scale for the whole batch."""
-    difference = measure_company(int8, pool, equal_lengths=equal_lengths)
-    measured: dict[str, float | int | str] = {
-        "relative": difference.relative,
-        "mean_relative": difference.mean_relative,
-        "lengths": "equal" if equal_lengths else "mixed",
-        "batches": COMPANY_BATCHES,
-    }
-    if difference.argmax_agreement is not None:
-        measured["argmax_agreement"] = difference.argmax_agreement
-    return Proof(name="company", passed=True, measured=measured)
+    measured = shared_figures(measure_company(int8, pool, equal_lengths=equal_lengths))
+    lengths = "equal" if equal_lengths else "mixed"
+    return Proof(name="company", passed=True, measured=measured | {"lengths": lengths, "batches": COMPANY_BATCHES})
 
 
 def report_chunks(int8: Runtime, pool: Sequence[Row]) -> Proof:
     """Measure how far answers in chunks are from those of one run, whose scales are those of the whole sequence."""
-    difference = measure_chunks(int8, pool)
-    measured: dict[str, float | int | str] = {
-        "relative": difference.relative,
-        "mean_relative": difference.mean_relative,
-    }
-    return Proof(name="chunks", passed=True, measured=measured)
+    return Proof(name="chunks", passed=True, measured=shared_figures(measure_chunks(int8, pool)))
 
 
-def report_latency(latencies: Sequence[Latency]) -> Proof:
+def shared_figures(difference: Difference) -> dict[str, float | int | str]:
+    """Return how far the answers of one file are from its own: floats by size, integers by how many are equal."""
+    measured: dict[str, float | int | str] = {}
+    floats = difference.floats
+    if floats is not None:
+        measured = {"relative": floats.relative, "mean_relative": floats.mean_relative}
+        if floats.argmax_agreement is not None:
+            measured["argmax_agreement"] = floats.argmax_agreement
+    if difference.equal_share is not None:
+        measured["equal_share"] = difference.equal_share
+    return measured
+
+
+def report_latency(latencies: Sequence[Latency], *, precision: str = "int8") -> Proof:
     """Put the timings into the manifest's form."""
     measured: dict[str, float | int | str] = {"cpu": describe_cpu(), "threads": 1, "steps": latencies[0].steps}
     for latency in latencies:
         measured[f"batch_{latency.rows}_fp32_seconds"] = latency.fp32_seconds
-        measured[f"batch_{latency.rows}_int8_seconds"] = latency.int8_seconds
+        measured[f"batch_{latency.rows}_{precision}_seconds"] = latency.smaller_seconds
         measured[f"batch_{latency.rows}_speedup"] = latency.speedup
     return Proof(name="latency", passed=True, measured=measured)

@@ -1,10 +1,10 @@
-"""What both commands share: progress for the person who waits, the verdict on the proofs, and the closing table."""
+"""What the commands share: progress for the person who waits, the verdict on the proofs, and the closing table."""
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.errors import ProofFailed
+from export.metric import Metric
 from serving.manifest import Manifest, Proof
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """What the user wants to be checked beside the proofs: a metric, and limits by the figures of a gate."""
+
+    metric: Metric | None = None
+    gate: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +30,12 @@ class Job:
     """How a command runs.
 
     Attributes:
-        data: `.npz` file with real sequences; None for noise.
+        data: `.npz` file with real sequences, or MODULE:FUNCTION that returns them; None for noise.
         force: write even if a proof fails.
         console: where progress goes.
     """
 
-    data: Path | None
+    data: str | Path | None
     force: bool
     console: Console
 
@@ -55,7 +64,7 @@ class Job:
         )
         return True
 
-    def close(self, directory: Path, manifest: Manifest, warnings: Sequence[str]) -> None:
+    def close(self, directory: Path, manifest: Manifest) -> None:
         """Print the proofs, the warnings and where the artefact lies."""
         table = Table("proof", "measured", "verdict")
         for proof in manifest.proofs:
@@ -66,7 +75,7 @@ class Job:
             verdict = "reported" if proof.limit is None else "passed" if proof.passed else "FAILED"
             table.add_row(proof.name, escape(figures), verdict)
         self.console.print(table)
-        for warning in warnings:
+        for warning in manifest.warnings:
             self.console.print(f"[yellow]Warning:[/yellow] {escape(warning)}", soft_wrap=True)
         self.console.print(f"wrote {escape(str(directory))} ({manifest.file.bytes:,} bytes)", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Time of one run, FP32 against INT8, on this machine, and what this machine is."""
+"""Time of one run, FP32 against a smaller version, on this machine, and what this machine is."""
 
 import platform
 import statistics
@@ -23,23 +23,23 @@ class Latency:
     rows: int
     steps: int
     fp32_seconds: float
-    int8_seconds: float
+    smaller_seconds: float
 
     @property
     def speedup(self) -> float:
-        """How many times faster INT8 is."""
-        return self.fp32_seconds / self.int8_seconds
+        """How many times faster the smaller version is."""
+        return self.fp32_seconds / self.smaller_seconds
 
 
-def compare_latency(fp32: Runtime, int8: Runtime, rows: Sequence[Row]) -> list[Latency]:
+def compare_latency(fp32: Runtime, smaller: Runtime, rows: Sequence[Row]) -> list[Latency]:
     """Time both models on batches of 1 and 32 rows of the median length."""
     median = sorted(rows, key=lambda row: row.steps)[len(rows) // 2]
-    return [_compare(fp32, int8, median, batch) for batch in BATCHES]
+    return [_compare(fp32, smaller, median, batch) for batch in BATCHES]
 
 
-def _compare(fp32: Runtime, int8: Runtime, row: Row, batch: int) -> Latency:
+def _compare(fp32: Runtime, smaller: Runtime, row: Row, batch: int) -> Latency:
     feed = fp32.feed([row] * batch)
-    seconds: dict[Runtime, list[float]] = {fp32: [], int8: []}
+    seconds: dict[Runtime, list[float]] = {fp32: [], smaller: []}
     for runtime in seconds:
         runtime.run(feed)
     started = time.perf_counter()
@@ -54,7 +54,7 @@ def _compare(fp32: Runtime, int8: Runtime, row: Row, batch: int) -> Latency:
         rows=batch,
         steps=row.steps,
         fp32_seconds=statistics.median(seconds[fp32]),
-        int8_seconds=statistics.median(seconds[int8]),
+        smaller_seconds=statistics.median(seconds[smaller]),
     )
 
 

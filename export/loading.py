@@ -1,9 +1,7 @@
 """The user's model in memory: its factory is imported, called, and filled with weights that fit it exactly."""
 
-import importlib
 import inspect
 import pickle
-import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from export.callables import import_function
 from export.errors import ExportError
 from export.modules import SequenceDecoder
 from export.spec import LENGTHS, ExportSpec
@@ -57,20 +56,7 @@ def lengths_parameter(model: nn.Module, spec: ExportSpec) -> str | None:
 
 
 def _call_factory(factory: str) -> nn.Module:
-    module_name, _, path = factory.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        target = importlib.import_module(module_name)
-        for part in path.split("."):
-            target = getattr(target, part)
-    except (ImportError, AttributeError) as error:
-        raise ExportError(
-            f"factory '{factory}' cannot be imported ({error}); expected MODULE:FACTORY, importable from the current "
-            "directory or the installed packages"
-        ) from error
-    if not callable(target):
-        raise ExportError(f"factory '{factory}' is a {type(target).__name__}, not something that can be called")
+    target = import_function("factory", factory)
     try:
         model = target()
     except Exception as error:

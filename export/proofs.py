@@ -1,13 +1,13 @@
-"""The checks that decide whether an artefact is written: parity with PyTorch, company, chunks."""
+"""The checks that decide whether an artefact is written: parity with the original, company, chunks."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from export.data import SEED
 from export.difference import Difference
-from export.reference import Reference
-from export.runtime import Row, Runtime
+from export.runtime import Answer, Row, Runtime
 from export.stepwise import answer_in_chunks
 from serving.manifest import Proof
 
@@ -22,8 +22,15 @@ CHUNKS = (1, 3, 8, 16)
 CHUNK_ROWS = 12
 
 
-def prove_parity(runtime: Runtime, reference: Reference, pool: Sequence[Row], *, equal_lengths: bool) -> Proof:
-    """Compare batches of {1, 2, 7, 32} rows in onnxruntime with PyTorch's answer to each row alone, without padding.
+class Judge(Protocol):
+    """The original model, whatever runs it."""
+
+    def answers(self, rows: Sequence[Row]) -> list[Answer]:
+        """Return its answer to each row alone, without padding, axes in the artefact's order."""
+
+
+def prove_parity(runtime: Runtime, reference: Judge, pool: Sequence[Row], *, equal_lengths: bool) -> Proof:
+    """Compare batches of {1, 2, 7, 32} rows in onnxruntime with the original's answers to each row alone, unpadded.
 
     Args:
         runtime: of the exported model.

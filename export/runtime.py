@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -16,6 +16,8 @@ from serving.manifest import TIME, Tensor
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
 """Outputs of one row by name, without the batch axis: dtype[steps, ...] or dtype[...]."""
+Device = Literal["cpu", "cuda"]
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 ERRORS_ONLY = 3
 
 
@@ -38,19 +40,39 @@ class Row:
 
 
 class Runtime:
-    """One onnxruntime session on the CPU: one thread, no spinning, quiet."""
+    """One onnxruntime session: one thread, no spinning, quiet."""
 
-    def __init__(self, model: OnnxModel) -> None:
-        self.model = model
+    def __init__(self, model: OnnxModel, *, device: Device = "cpu", half: bool = False) -> None:
+        """Load the model.
+
+        Args:
+            model: in memory.
+            device: where it runs.
+            half: the file computes in FP16. onnxruntime's fusion of Transpose and MatMul across casts, which it needs
+                for FP16 on the CPU, crashes (1.32), so it is left out.
+
+        Raises:
+            ExportError: onnxruntime cannot load it, or there is no such device.
+        """
+        self.model, self.device = model, device
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                model.content,
+                options,
+                providers=_providers(device),
+                disabled_optimizers=["MatmulTransposeFusion"] if half else None,
+            )
+        except ExportError:
+            raise
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ExportError(f"onnxruntime cannot load the model: {error}") from error
+        if device == "cuda" and CUDA not in self._session.get_providers():
+            raise ExportError("--device cuda: onnxruntime fell back to the CPU; its log says which library failed")
 
     def feed(self, rows: Sequence[Row], *, dirty: bool = False) -> dict[str, Array]:
         """Lay rows below each other as the graph takes them, padded to the longest, with a zero state.
@@ -115,3 +137,16 @@ def _stack(tensor: Tensor, rows: Sequence[Row], *, dirty: bool) -> Array:
     for i, array in enumerate(arrays):
         padded[i, : len(array)] = array
     return padded
+
+
+def _providers(device: Device) -> list[str]:
+    if device == "cpu":
+        return [CPU]
+    if CUDA not in onnxruntime.get_available_providers():
+        raise ExportError(
+            "--device cuda: the installed onnxruntime has no CUDA support; "
+            "pip uninstall onnxruntime && pip install 'lstm-serving[gpu]'"
+        )
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # finds CUDA and cuDNN where pip installed them
+    return [CUDA, CPU]

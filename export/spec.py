@@ -17,6 +17,7 @@ NEXT_STATE = "next_state"
 RESERVED = frozenset({LENGTHS, STATE, NEXT_STATE})
 DATATYPES: dict[str, Datatype] = {"float32": "FP32", "int32": "INT32", "int64": "INT64"}
 INPUT_FORM = 'NAME:DTYPE[AXES], for example "x:float32[batch,time,12]"'
+CTC_FORM = "OUTPUT=SYMBOLS_FILE, for example log_probs=symbols.txt"
 _INPUT = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*:(?P<rest>.*)", re.DOTALL)
 _AXES = re.compile(r"\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\[\]]*)\]\s*")
 
@@ -98,6 +99,31 @@ def _inputs_of(value: Any) -> Any:  # noqa: ANN401  what YAML gave; pydantic che
     return value
 
 
+class Ctc(BaseModel):
+    """What the user says of a CTC output."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: str
+    """Name of the output that holds the log-probabilities."""
+    symbols: Path
+    """Text file of one symbol per line, in the order of the classes, the blank's line included."""
+    blank: int = Field(0, ge=0)
+    beam_width: int = Field(16, ge=1, le=1024)
+
+
+def parse_ctc(text: str) -> dict[str, str]:
+    """Parse `--ctc`, such as `log_probs=symbols.txt`.
+
+    Raises:
+        ExportError: not of that form.
+    """
+    output, _, file = text.partition("=")
+    if not output or not file:
+        raise ExportError(f"--ctc {text!r} is not of the form {CTC_FORM}")
+    return {"output": output, "symbols": file}
+
+
 class ExportSpec(BaseModel):
     """All that `lstm-export torch` needs to know; in YAML, `inputs` maps names to `float32[batch,time,12]`."""
 
@@ -109,6 +135,7 @@ class ExportSpec(BaseModel):
     inputs: Annotated[tuple[ModelInput, ...], BeforeValidator(_inputs_of)] = Field(min_length=1)
     outputs: tuple[str, ...] | None = None
     lengths_argument: str | None = None
+    ctc: Ctc | None = None
 
     @field_validator("inputs")
     @classmethod
@@ -122,7 +149,7 @@ class ExportSpec(BaseModel):
 
 
 def make_spec(path: Path | None, flags: dict[str, Any]) -> ExportSpec:
-    """Merge the YAML file, if there is one, with the flags that were given (not None); flags win.
+    """Merge the YAML file, if there is one, with the flags that were given (not None); flags win, key by key.
 
     Raises:
         ExportError: the file cannot be read, has an unknown key, or something is missing or of the wrong form.
@@ -130,7 +157,12 @@ def make_spec(path: Path | None, flags: dict[str, Any]) -> ExportSpec:
     content: dict[str, Any] = {}
     if path is not None:
         content = _read_yaml(path)
-    content |= {key: value for key, value in flags.items() if value is not None}
+    for key, value in flags.items():
+        section = content.get(key)
+        if isinstance(section, dict) and isinstance(value, dict):
+            content[key] = section | value
+        elif value is not None:
+            content[key] = value
     try:
         return ExportSpec.model_validate(content)
     except ValidationError as error:

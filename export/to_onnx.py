@@ -1,6 +1,8 @@
 """PyTorch to ONNX: one graph, batch-first on its boundary, free in batch and time, with `lengths` and maybe a state."""
 
+import dataclasses
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,21 +10,29 @@ from dataclasses import dataclass
 
 import onnx
 import torch
-from onnx import GraphProto, ModelProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 from torch import nn
+from torch.export import ExportedProgram
+from torch.onnx import ONNXProgram
 
 from export.errors import ExportError
+from export.lines import line_of_trace
 from export.model import OnnxModel
 from export.recurrent import NODE_NAME, OPERATORS, Observed
-from export.rewrite import make_batch_first, read_by_lengths
+from export.rewrites import make_batch_first, read_by_lengths
 from export.spec import LENGTHS, NEXT_STATE, STATE, ExportSpec
 from export.trace import Trace, trace
+from export.vocabulary import with_vocabularies
 from serving.manifest import BATCH, TIME, Dimension, State, Tensor
 
 OPSET = 20
 """Has every operator in use, and is understood by onnxruntime from 1.17 on."""
 MAX_BYTES = 2**31 - 1
 """Protobuf's limit of one message."""
+
+STACK_TRACE = "pkg.torch.onnx.stack_trace"
+"""Key of a node's metadata, by torch.onnx."""
+_TRANSLATED = re.compile(r"translating node %(?P<node>\w+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +41,14 @@ class Exported:
 
     Attributes:
         orders: per output, the permutation of its axes from what `forward` gives to batch-first.
-        reads_by_lengths: reads of the last step that now go by `lengths`.
+        reads_by_lengths: lines of the user's whose reads over time now go by `lengths`, once per operation.
+        lines: lines of the user's by the graph's tensors that they make.
     """
 
     model: OnnxModel
     orders: tuple[tuple[int, ...], ...]
-    reads_by_lengths: int
+    reads_by_lengths: tuple[str, ...]
+    lines: Mapping[str, str]
 
 
 def to_onnx(
@@ -61,19 +73,22 @@ def to_onnx(
         [*traced.outputs, *([NEXT_STATE] if state else [])],
     )
     inputs, outputs = [model_input.tensor for model_input in spec.inputs], [tensor for tensor, _ in described]
+    lines = _lines(proto.graph)
     nodes = _finish(proto, traced, [*inputs, *outputs])
     if proto.ByteSize() > MAX_BYTES:
         raise ExportError(f"the ONNX file would have {proto.ByteSize()} bytes; one file can hold {MAX_BYTES}")
+    exported = OnnxModel(
+        content=proto.SerializeToString(deterministic=True),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        state=state,
+        recurrent_nodes=nodes,
+    )
     return Exported(
-        model=OnnxModel(
-            content=proto.SerializeToString(deterministic=True),
-            inputs=tuple(inputs),
-            outputs=tuple(outputs),
-            state=state,
-            recurrent_nodes=nodes,
-        ),
+        model=dataclasses.replace(exported, inputs=with_vocabularies(exported)),
         orders=tuple(order for _, order in described),
         reads_by_lengths=replaced,
+        lines=lines,
     )
 
 
@@ -84,9 +99,33 @@ def _lower(traced: Trace, inputs: list[str], outputs: list[str]) -> ModelProto:
                 traced.program, input_names=inputs, output_names=outputs, opset_version=OPSET, verbose=False
             )
     except Exception as error:
-        raise ExportError(f"an operator of forward has no ONNX form: {str(error).strip().splitlines()[0]}") from error
+        raise ExportError(f"an operator of forward has no ONNX form: {_untranslated(error, traced.program)}") from error
     assert program is not None
+    _part_names(program, {*inputs, *outputs})
     return program.model_proto
+
+
+def _part_names(program: ONNXProgram, names: set[str]) -> None:
+    """Rename inner tensors that have the name of an input or output: torch.onnx names them after operators."""
+    outer = {id(value) for value in (*program.model.graph.inputs, *program.model.graph.outputs)}
+    for node in program.model.graph.all_nodes():
+        for value in node.outputs:
+            if value.name in names and id(value) not in outer:
+                value.name = f"{value.name}.inner"
+
+
+def _untranslated(error: BaseException, program: ExportedProgram) -> str:
+    """Return the user's line, the operator and the innermost reason."""
+    where = ""
+    nodes = {node.name: node for node in program.graph.nodes}
+    reason: BaseException = error
+    while (cause := reason.__cause__) is not None:
+        match = _TRANSLATED.search(str(cause))
+        if match is not None and match["node"] in nodes:
+            node = nodes[match["node"]]
+            where = f"{node.target} at {line_of_trace(node.meta.get('stack_trace') or '')}: "
+        reason = cause
+    return where + str(reason).strip().splitlines()[0]
 
 
 @contextmanager
@@ -101,6 +140,16 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _lines(graph: GraphProto) -> dict[str, str]:
+    """Return the user's line of each tensor that has one."""
+    traces = {name: _property(node, STACK_TRACE) for node in graph.node for name in node.output}
+    return {name: line for name, trace in traces.items() if (line := line_of_trace(trace or "")) is not None}
+
+
+def _property(node: NodeProto, key: str) -> str | None:
+    return next((prop.value for prop in node.metadata_props if prop.key == key), None)
 
 
 def _finish(proto: ModelProto, traced: Trace, tensors: Sequence[Tensor]) -> tuple[str, ...]:
@@ -119,7 +168,7 @@ def _finish(proto: ModelProto, traced: Trace, tensors: Sequence[Tensor]) -> tupl
     weights = {tensor.name for tensor in graph.initializer}
     found = []
     for node in graph.node:
-        layer = {prop.key: prop.value for prop in node.metadata_props}.get(NODE_NAME)
+        layer = _property(node, NODE_NAME)
         if layer is not None:
             node.name = layer
         if node.op_type in OPERATORS:

@@ -51,9 +51,10 @@ class Zoo(nn.Module):
     def __init__(self, family: str) -> None:
         super().__init__()
         self.layers, self.starts, self.is_sorted = nn.ModuleDict(), nn.ParameterDict(), {}
+        spread = 0.6 if family == "RNN relu" else 0.9  # whose values have no bound
         for name, layer, is_sorted in forms(family):
             for weight in layer.parameters():
-                nn.init.uniform_(weight, -0.9, 0.9)  # five layers of torch's small ones would fade to nothing
+                nn.init.uniform_(weight, -spread, spread)  # five layers of torch's small ones would fade to nothing
             self.layers[name], self.is_sorted[name] = layer, is_sorted
             states = layer.num_layers * (2 if layer.bidirectional else 1)
             projected = getattr(layer, "proj_size", 0) or HIDDEN

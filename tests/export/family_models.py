@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from export.modules import ConvLSTM, PeepholeLSTM
+from export.modules import BeamDecoder, ConvLSTM, GreedyDecoder, PeepholeLSTM
 from tests.export.families import FAMILIES
 
 FEATURES = 3
@@ -160,3 +160,13 @@ class Translator(nn.Module):
         context = (weights[:, None] @ y).squeeze(1)
         h, c = self.cell(torch.cat([self.words(tokens), context], dim=-1), (h, c))
         return self.score(torch.cat([h, context], dim=-1)), (h, c)
+
+
+def greedy_translator() -> nn.Module:
+    """Return the translator as it is exported for greedy search."""
+    return GreedyDecoder(Translator(), start=0, end=WORDS - 1, limit=6)
+
+
+def beam_translator() -> nn.Module:
+    """Return the translator as it is exported for beam search."""
+    return BeamDecoder(Translator(), start=0, end=WORDS - 1, limit=6, width=3)

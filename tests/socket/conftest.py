@@ -72,11 +72,17 @@ def workplace(demo: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def newcomers_server(workplace: Path) -> Iterator[LocalServer]:
-    """What `Bring your own model` leaves behind, served."""
+def newcomers_models(workplace: Path) -> Path:
+    """What `Bring your own model` leaves behind."""
     bring_your_own = next(block for block in blocks("sh") if "lstm-export" in block)
     subprocess.run(["sh", "-e", "-c", bring_your_own], cwd=workplace, check=True, timeout=600)
-    with LocalServer(workplace / "models") as running:
+    return workplace / "models"
+
+
+@pytest.fixture(scope="session")
+def newcomers_server(newcomers_models: Path) -> Iterator[LocalServer]:
+    """The models of `Bring your own model`, served."""
+    with LocalServer(newcomers_models) as running:
         yield running
 
 

@@ -1,0 +1,205 @@
+"""The proofs of a version again, on this machine, from what lies in its folder."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.accuracy import compare
+from export.data import Data, noise, pool, read_data
+from export.export_int8 import read_model
+from export.gate import find_figure, prove_gate
+from export.half_proofs import EMULATED, prove_half
+from export.int8_proofs import prove_accuracy, report_chunks, report_company, report_latency
+from export.job import finite
+from export.latency import compare_latency
+from export.metric import Metric, report_metric
+from export.proofs import COMPANY_LIMIT, measure_chunks, measure_company
+from export.runtime import Device, Row, Runtime
+from export.saturation import prove_saturation
+from serving.errors import ArtifactError
+from serving.manifest import Manifest, Proof, read_manifest
+
+CUDA_LIMIT = 5e-3
+"""On a GPU, relative to the largest output: kernels differ by batch size and multiply in TF32 (10 bits of mantissa)."""
+NEEDS_PYTORCH = "not re-run: it needs the original model (lstm-export torch or onnx repeats it)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How proofs are repeated.
+
+    Attributes:
+        data: `.npz` file or MODULE:FUNCTION; None for noise.
+        device: where FP32 and FP16 run; INT8 always runs on the CPU.
+        metric: None if the user gives none.
+    """
+
+    data: str | None
+    device: Device
+    metric: Metric | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A check as it was recorded and as it came out here.
+
+    Attributes:
+        recorded: None if the version was written without it.
+        here: None if it was not repeated.
+        reason: why it was not.
+    """
+
+    name: str
+    recorded: Proof | None
+    here: Proof | None
+    reason: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the check was repeated and did not pass."""
+        return self.here is not None and not self.here.passed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subject:
+    """A version in memory.
+
+    Attributes:
+        source: the FP32 version it was made from, if its folder is still there and intact; None for FP32 versions.
+    """
+
+    manifest: Manifest
+    runtime: Runtime
+    source: Runtime | None
+    data: Data
+    rows: list[Row]
+
+
+def rerun(directory: Path, manifest: Manifest, settings: Settings) -> list[Outcome]:
+    """Repeat a version's proofs, in the order in which they were recorded.
+
+    Raises:
+        ExportError: onnxruntime cannot load a file, the device is not there, or the data or the metric do not fit.
+    """
+    subject = _load(directory, manifest, settings)
+    here: dict[str, Proof] = {}
+    for run in (RUNS[manifest.precision], _device, _metric(settings.metric)):
+        for proof in run(subject):
+            here[proof.name] = finite(proof)
+    recorded = {proof.name: proof for proof in manifest.proofs}
+    outcomes = [
+        Outcome(name=name, recorded=proof, here=_same(here, name), reason=_reason(name, subject))
+        for name, proof in recorded.items()
+        if name != "gate"
+    ]
+    told = {outcome.here.name for outcome in outcomes if outcome.here is not None}
+    outcomes += [Outcome(name=name, recorded=None, here=proof) for name, proof in here.items() if name not in told]
+    if "gate" in recorded:
+        outcomes.append(_gate(recorded["gate"], list(here.values()), manifest.precision))
+    return outcomes
+
+
+def _load(directory: Path, manifest: Manifest, settings: Settings) -> _Subject:
+    model = read_model(manifest, directory)
+    device = "cpu" if manifest.precision == "int8" else settings.device
+    extras = settings.metric is not None
+    data = noise(model) if settings.data is None else read_data(settings.data, model.inputs, extras=extras)
+    return _Subject(
+        manifest=manifest,
+        runtime=Runtime(model, device=device, half=manifest.precision == "fp16"),
+        source=_source(directory, manifest),
+        data=data,
+        rows=pool(data, manifest.inputs),
+    )
+
+
+def _source(directory: Path, manifest: Manifest) -> Runtime | None:
+    """Return the FP32 version that this one was made from, on the CPU, as the judge of all devices."""
+    number = manifest.source.get("fp32_version") if manifest.int8 is None else str(manifest.int8.source_version)
+    if manifest.precision == "fp32" or number is None:
+        return None
+    folder = directory.parent / number
+    try:
+        return Runtime(read_model(read_manifest(folder), folder))
+    except ArtifactError:
+        return None
+
+
+def _fp32(subject: _Subject) -> Iterator[Proof]:
+    equal = subject.manifest.equal_lengths
+    relative = measure_company(subject.runtime, subject.rows, equal_lengths=equal).relative
+    yield _relative("company", relative, subject.runtime.device)
+    if subject.manifest.stepwise:
+        yield _relative("chunks", measure_chunks(subject.runtime, subject.rows).relative, subject.runtime.device)
+
+
+def _int8(subject: _Subject) -> Iterator[Proof]:
+    runtime, source = subject.runtime, subject.source
+    if source is not None:
+        comparison = compare(source, runtime, subject.data.rows)
+        yield prove_accuracy(comparison, source, runtime, counts={}, real=subject.data.real)
+    yield prove_saturation(runtime.model.content)
+    yield report_company(runtime, subject.rows, equal_lengths=subject.manifest.equal_lengths)
+    if subject.manifest.stepwise:
+        yield report_chunks(runtime, subject.rows)
+    if source is not None:
+        yield report_latency(compare_latency(source, runtime, subject.data.rows))
+
+
+def _fp16(subject: _Subject) -> Iterator[Proof]:
+    if subject.source is None:
+        return
+    proofs, _ = prove_half(subject.manifest, subject.source, subject.runtime, subject.data, subject.rows)
+    yield from proofs
+
+
+RUNS: dict[str, Callable[[_Subject], Iterator[Proof]]] = {"fp32": _fp32, "int8": _int8, "fp16": _fp16}
+
+
+def _device(subject: _Subject) -> Iterator[Proof]:
+    """Compare the GPU's answers with the CPU's to the same file, and time an FP16 file there against its FP32 one."""
+    runtime = subject.runtime
+    if runtime.device == "cpu":
+        return
+    if subject.source is None:
+        comparison = compare(Runtime(runtime.model), runtime, subject.rows)
+        relative = 0.0 if comparison.floats is None else comparison.floats.relative
+        yield _relative("device", relative, runtime.device)
+    else:
+        fp32 = Runtime(subject.source.model, device=runtime.device)
+        yield report_latency(compare_latency(fp32, runtime, subject.data.rows), precision="fp16")
+
+
+def _metric(metric: Metric | None) -> Callable[[_Subject], Iterator[Proof]]:
+    def run(subject: _Subject) -> Iterator[Proof]:
+        if metric is not None and subject.source is not None:
+            precision = subject.manifest.precision
+            yield report_metric(metric, subject.source, subject.runtime, subject.data, precision=precision)
+
+    return run
+
+
+def _relative(name: str, relative: float, device: Device) -> Proof:
+    limit = COMPANY_LIMIT if device == "cpu" else CUDA_LIMIT
+    return Proof(name=name, passed=relative <= limit, measured={"relative": relative}, limit={"relative": limit})
+
+
+def _same(here: dict[str, Proof], name: str) -> Proof | None:
+    """Return the proof of this name; what was emulated when it was recorded may be real here."""
+    return here.get(name) or here.get(name.removesuffix(EMULATED))
+
+
+def _reason(name: str, subject: _Subject) -> str:
+    if name == "parity":
+        return NEEDS_PYTORCH
+    if subject.manifest.precision != "fp32" and subject.source is None:
+        return "not re-run: the FP32 version it was made from is gone or damaged"
+    return "not re-run: give --metric and --data" if name == "metric" else "not re-run"
+
+
+def _gate(recorded: Proof, here: list[Proof], precision: str) -> Outcome:
+    """Compare those figures again that were measured again."""
+    limits = recorded.limit or {}
+    again = {name: limit for name, limit in limits.items() if find_figure(name, here, precision=precision) is not None}
+    proof = prove_gate(again, here, precision=precision) if again else None
+    return Outcome(name="gate", recorded=recorded, here=proof, reason="not re-run: none of its figures was")
