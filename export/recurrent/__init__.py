@@ -5,7 +5,7 @@ axis of bidirectional layers and knows no lengths. Source: the operator texts of
 (opset 14).
 """
 
-from export.recurrent.kinds import OPERATORS
+from export.recurrent.kinds import OPERATORS, projection_notes
 from export.recurrent.operator_layer import NODE_NAME
 from export.recurrent.swap import Observed, observe, recurrent_layers, swap_recurrent
 from export.recurrent.swapped import Run, Swapped, next_state
@@ -18,6 +18,7 @@ __all__ = [
     "Swapped",
     "next_state",
     "observe",
+    "projection_notes",
     "recurrent_layers",
     "swap_recurrent",
 ]

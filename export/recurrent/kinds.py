@@ -128,3 +128,17 @@ def _both(layer: nn.Module, stem: str, depth: int) -> Tensor:
 def _reorder(weight: Tensor, blocks: tuple[int, ...]) -> Tensor:
     parts = weight.chunk(len(blocks), dim=1)
     return torch.cat([parts[block] for block in blocks], dim=1).contiguous()
+
+
+def projection_notes(model: nn.Module) -> list[str]:
+    """Return a sentence for each layer whose projection is folded, and what that makes of its recurrent weights."""
+    notes = []
+    for path, layer in model.named_modules():
+        if isinstance(layer, nn.LSTM) and layer.proj_size:
+            hidden, projection = layer.hidden_size, layer.proj_size
+            ratio = 4 * hidden * hidden / (4 * hidden * projection + projection * hidden)
+            notes.append(
+                f"ONNX's LSTM has no projection: that of '{path or 'lstm'}' ({hidden} to {projection}) is folded into "
+                f"its recurrent weights, which makes {ratio:.1f} times as many of them."
+            )
+    return notes
