@@ -14,7 +14,6 @@ from export.errors import ExportError
 from export.model import OnnxModel
 from export.runtime import Row
 from export.spec import LENGTHS
-from export.vocabulary import with_vocabularies
 from serving.manifest import BATCH, TIME, Tensor
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -62,10 +61,9 @@ def noise(model: OnnxModel) -> Data:
     """Return normal noise; integers are drawn from the indices of the smallest table that the input is looked up in."""
     rng = np.random.default_rng(SEED)
     rows = []
-    tensors = with_vocabularies(model)
     for _ in range(NOISE_ROWS):
         inputs: dict[str, NDArray[Any]] = {}
-        for tensor in tensors:
+        for tensor in model.inputs:
             shape = [NOISE_STEPS if axis == TIME else int(axis) for axis in tensor.shape[1:]]
             limit = tensor.vocabulary or FREE_INDICES
             values = rng.normal(size=shape) if tensor.datatype == "FP32" else rng.integers(0, limit, shape)

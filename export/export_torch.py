@@ -122,6 +122,7 @@ def _prove_company(exported: Exported, source: _Source, job: Job) -> _Proven:
     texts = () if ctc is None else decodings(ctc, source.symbols, exported.model)
     data = noise(exported.model) if source.data is None else source.data
     check_indices(data, exported.model.inputs)
+    check_indices(data, exported.model.inputs)
     rows = pool(data, exported.model.inputs)
     runtime = Runtime(exported.model)
     if ctc is not None:

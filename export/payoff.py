@@ -14,6 +14,8 @@ WEIGHTS_TARGET = 0.26
 """Bytes of the weights over those of FP32: one byte for four, and a hundredth for scales and biases."""
 LATENCY_TARGET = 0.40
 """Time of one row over that of FP32."""
+RMS_TARGET = 0.05
+"""Relative RMS error against FP32."""
 SMALL_HIDDEN = 256
 """Layers below this fit a processor's cache in FP32 as well; INT8's gain is less traffic (measured)."""
 VNNI = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp")
@@ -53,6 +55,13 @@ def missed_targets(quantized: Quantized, accuracy: Measured, latency: Measured) 
         missed.append(
             f"INT8 misses its target for latency: one row takes {ratio:.2f} of FP32's time, the target is "
             f"{LATENCY_TARGET:.2f}. {_why_slow(hidden, str(latency['cpu']))} {verdict(latency)}"
+        )
+    error = float(accuracy.get("rms_relative", 0.0))
+    if error > RMS_TARGET:
+        missed.append(
+            f"INT8 misses its target for accuracy: the outputs differ from FP32's by {error:.1%} of their RMS, the "
+            f"target is {RMS_TARGET:.0%}. Activations of a run share one scale, which its largest value sets: look for "
+            "values that lie far out, and judge by your own --metric whether the error matters."
         )
     return tuple(missed)
 

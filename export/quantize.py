@@ -34,7 +34,7 @@ QUANTIZABLE = ("LSTM", "MatMul")
 INT8_OPERATORS = ("DynamicQuantizeLSTM", "MatMulInteger")
 SUFFIXES = ("_quant", "_MatMul")
 """What onnxruntime appends to the name of a node that it quantized, and before that to a Gemm that it made a MatMul."""
-WEIGHT_INPUT = {"Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1, "MatMul": 1, "Gemm": 1}
+WEIGHT_INPUT = {"Conv": 1, "Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1, "MatMul": 1, "Gemm": 1}
 """Which input of an operator is its weights."""
 HEAD_SHARE = 0.1
 
@@ -178,6 +178,8 @@ def _float_node(node: NodeProto, constants: Mapping[str, TensorProto], large: Co
     read = tuple(name for name in node.input if name in constants)
     if node.op_type in {"GRU", "RNN"}:
         reason = f"onnxruntime has no INT8 form of {node.op_type}"
+    elif node.op_type == "Conv":
+        reason = "convolutions stay float: dynamic quantization is made for recurrent and linear layers"
     elif node.op_type == "Gather":
         reason = "tables of embeddings stay float: one scale for all rows would cost more than it saves"
     elif not _holds_weights(node, constants):
@@ -198,7 +200,7 @@ def _float_node(node: NodeProto, constants: Mapping[str, TensorProto], large: Co
 def _nothing(left: Sequence[FloatNode]) -> str:
     named = "; ".join(f"'{node.name}' ({node.operator}, {node.bytes:,} bytes): {node.reason}" for node in left)
     return (
-        f"nothing can be quantized, so nothing was written. onnxruntime has an INT8 form of LSTM and of large linear "
-        f"layers with constant weights, and none of GRU and RNN. The model has: {named or 'no layer with weights'}. "
-        "Serve the FP32 version"
+        "nothing can be quantized, so nothing was written. onnxruntime has an INT8 form of LSTM and of large linear "
+        "layers with constant weights, and none of GRU and RNN. The model has: "
+        f"{named or 'no layer with weights'}. Serve the FP32 version"
     )

@@ -10,6 +10,7 @@ import torch
 from export.__main__ import main
 from serving.errors import ArtifactError
 from serving.manifest import read_manifest
+from tests.export import family_models
 from tests.support.artefacts import write_lstm
 
 MODEL = """
@@ -160,3 +161,16 @@ def test_labels_without_a_metric_are_refused(tmp_path: Path, capsys: pytest.Capt
 
     assert main(["quantize", version, "--data", "tests.export.judges:labelled"]) == 1
     assert "are for --metric" in " ".join(capsys.readouterr().err.split())
+
+
+def test_tokens_beyond_the_vocabulary_are_refused_before_anything_is_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    torch.save(family_models.Tagger().state_dict(), "words.pt")
+    np.savez("data.npz", tokens=np.array([[1, family_models.WORDS]]))
+    given = ["tests.export.family_models:Tagger", "--weights", "words.pt", "--input", "tokens:int64[batch,time]"]
+
+    assert main(["torch", *given, "--name", "t", "--data", "data.npz"]) == 1
+    assert f"holds values from 1 to {family_models.WORDS}" in " ".join(capsys.readouterr().err.split())
+    assert not (folder / "models").exists()

@@ -227,17 +227,18 @@ def test_a_small_model_is_told_which_target_it_misses_and_why(pair: tuple[Runtim
     _, _, quantized = pair
     latency = {"batch_1_speedup": 0.8, "batch_32_speedup": 1.2, "cpu": "some processor (avx2)"}
 
-    memory, time = missed_targets(quantized, {"weights_share": 0.6}, latency)
+    memory, time, error = missed_targets(quantized, {"weights_share": 0.6, "rms_relative": 0.08}, latency)
 
     assert "the weights take 60% of FP32's bytes, the target is 26%" in memory
     assert "biases, scales and other constants, in float" in memory
     assert "one row takes 1.25 of FP32's time, the target is 0.40" in time
     assert "largest INT8 layer has 4 units" in time
     assert "INT8 pays on this machine at batch 32 only" in time
+    assert "by 8.0% of their RMS, the target is 5%" in error
 
 
 def test_a_model_that_meets_its_targets_is_told_nothing(pair: tuple[Runtime, Runtime, Quantized]) -> None:
     _, _, quantized = pair
     latency = {"batch_1_speedup": 3.0, "batch_32_speedup": 2.0, "cpu": "some processor (avx2)"}
 
-    assert missed_targets(quantized, {"weights_share": 0.255}, latency) == ()
+    assert missed_targets(quantized, {"weights_share": 0.255, "rms_relative": 0.01}, latency) == ()

@@ -24,6 +24,7 @@ from export.quantize import quantize, recurrent_nodes
 from export.runtime import Runtime
 from serving.manifest import Tensor as ManifestTensor
 from serving.manifest import read_manifest
+from tests.export.family_models import CausalWeather
 from tests.export.models import Wide
 from tests.export.support import exported, quiet_job, rows_of
 from tests.support.artefacts import write_artefact
@@ -78,6 +79,13 @@ def test_a_layer_with_computed_weights_is_named_instead_of_passed_over(wide: Onn
 
 def test_a_model_of_gru_alone_is_refused(tmp_path: Path) -> None:
     _refused(_version(tmp_path, ["GRU"]), "INT8 form of LSTM.*none of GRU.*'gru0'.*Serve the FP32 version")
+
+
+def test_a_model_of_convolutions_in_a_scan_is_refused_by_name() -> None:
+    runtime, _ = exported(CausalWeather, ["x:float32[batch,time,2,4,5]"])
+
+    with pytest.raises(ExportError, match=r"nothing can be quantized.*\(Conv, [\d,]+ bytes\): convolutions stay float"):
+        quantize(runtime.model)
 
 
 def test_a_model_of_lstm_and_gru_is_half_quantized_and_says_so(tmp_path: Path) -> None:
