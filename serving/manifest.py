@@ -132,7 +132,10 @@ class Manifest(_Frozen):
     name: str = Field(pattern=NAME_PATTERN)
     version: int = Field(ge=1)
     precision: Literal["fp32", "fp16", "int8"]
-    """`fp16`: recurrent layers and heads compute in half precision on a GPU; inputs and outputs stay FP32."""
+    """`fp16`: recurrent layers and heads compute in half precision on a GPU; inputs and outputs stay FP32.
+
+    Recurrent layers may have stayed FP32 as well; the notes say so.
+    """
     inputs: tuple[Tensor, ...] = Field(min_length=1)
     lengths_input: str | None
     """Name of the graph's int64[batch] input of real lengths (steps); None only if `equal_lengths`."""

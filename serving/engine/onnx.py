@@ -18,6 +18,9 @@ Device = Literal["auto", "cpu", "cuda"]
 ERRORS_ONLY = 3
 """ONNX Runtime's log severity: its warnings speak of graph optimizations, not of anything an operator can change."""
 
+CRASHING_FUSIONS = ["MatmulTransposeFusion"]
+"""ONNX Runtime 1.32 dies of a segmentation fault when it fuses across the casts of an FP16 file on the CPU."""
+
 NVIDIA_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 """What the driver makes on Linux and in WSL. Without it onnxruntime-gpu would log a page of errors for every model."""
 
@@ -67,7 +70,12 @@ class OnnxEngine:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         providers = _providers(onnxruntime, device, manifest)
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                model,
+                options,
+                providers=providers,
+                disabled_optimizers=CRASHING_FUSIONS if manifest.precision == "fp16" else None,
+            )
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ArtifactError(f"{model}: onnxruntime cannot load it: {error}") from error
         self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"

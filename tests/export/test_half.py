@@ -12,15 +12,18 @@ from export.data import read_data
 from export.errors import ExportError, ProofFailed
 from export.export_half import export_half
 from export.export_int8 import export_int8, read_model
+from export.export_torch import export_torch
 from export.half import clipped_constants, to_half
 from export.half_proofs import LONG_STEPS, RMS_LIMIT, prove_long
 from export.job import Checks
 from export.model import OnnxModel
 from export.runtime import Row, Runtime
+from export.spec import ExportSpec, parse_input
+from serving.engine.onnx import OnnxEngine
 from serving.manifest import Manifest, State, Tensor, read_manifest
 from tests.export.family_models import greedy_translator
 from tests.export.models import Causal
-from tests.export.support import exported, quiet_job
+from tests.export.support import X, exported, quiet_job, saved_weights
 from tests.support.artefacts import write_artefact, write_ctc, write_lstm
 
 
@@ -167,6 +170,24 @@ def test_transposes_before_products_load_in_fp16() -> None:
     [answer], [expected] = Runtime(model, half=True).answer(rows), runtime.answer(rows)
 
     assert all(np.abs(answer[name] - expected[name]).max() < 1e-3 for name in expected)
+
+
+def test_the_server_loads_such_a_version_too(tmp_path: Path) -> None:
+    """The same graph in a folder, in the server's own engine."""
+    job, _ = quiet_job()
+    spec = ExportSpec(
+        factory="tests.export.models:Causal",
+        weights=saved_weights(Causal, tmp_path),
+        name="causal",
+        inputs=(parse_input(X),),
+    )
+    written = export_half(export_torch(spec, tmp_path / "models", job), job)
+    manifest = read_manifest(written)
+
+    engine = OnnxEngine(manifest, written / "model.onnx", device="cpu", threads=1)
+
+    engine.warm_up([(1, 5), (3, 2)])
+    assert manifest.precision == "fp16"
 
 
 def test_constants_beyond_the_range_are_named(version: Path) -> None:
