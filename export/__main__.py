@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from export.errors import ProofFailed
-from export.gate import GateUsageError, describe_figures, parse_gate
 from export.job import Checks, Job
-from export.metric import Metric, load_metric
+from export.proving.gate import GateUsageError, describe_figures, parse_gate
+from export.proving.metric import Metric, load_metric
 from export.spec import CTC_FORM, make_spec, parse_ctc, parse_input
 from serving.errors import ArtifactError
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _torch(arguments: argparse.Namespace, console: Console) -> int:
-    from export.export_torch import export_torch  # noqa: PLC0415  torch takes seconds to load; --help must not
+    from export.pytorch.export_torch import export_torch  # noqa: PLC0415  torch takes seconds to load; --help must not
 
     ctc = {} if arguments.ctc is None else parse_ctc(arguments.ctc)
     ctc |= {key: value for key in ("blank", "beam_width") if (value := getattr(arguments, f"ctc_{key}")) is not None}
@@ -70,14 +70,14 @@ def _onnx(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _quantize(arguments: argparse.Namespace, console: Console) -> int:
-    from export.export_int8 import export_int8  # noqa: PLC0415  as above, onnxruntime's quantization
+    from export.smaller.export_int8 import export_int8  # noqa: PLC0415  as above, onnxruntime's quantization
 
     export_int8(arguments.version, _job(arguments, console), _checks(arguments))
     return 0
 
 
 def _half(arguments: argparse.Namespace, console: Console) -> int:
-    from export.export_half import export_half  # noqa: PLC0415  as above
+    from export.smaller.export_half import export_half  # noqa: PLC0415  as above
 
     job, checks = _job(arguments, console), _checks(arguments)
     export_half(arguments.version, job, checks, float_state=arguments.float_state)

@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.graphs import all_nodes
-from export.int8_proofs import weight_bytes
-from export.markdown import number
-from export.report import limits, summary, tensor_rows
+from export.proving.int8_proofs import weight_bytes
+from export.reporting.markdown import number
+from export.reporting.report import limits, summary, tensor_rows
 from export.versions import find_versions
 from serving.manifest import Manifest, read_manifest
 

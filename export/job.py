@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.errors import ProofFailed
-from export.metric import Metric
+from export.proving.metric import Metric
 from serving.manifest import Manifest, Proof
 
 

@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.accuracy import compare
 from export.data import Data, noise, pool, read_data
-from export.export_int8 import read_model
-from export.gate import find_figure, prove_gate
-from export.half_proofs import EMULATED, prove_half
-from export.int8_proofs import prove_accuracy, report_chunks, report_company, report_latency
 from export.job import finite
-from export.latency import compare_latency
-from export.metric import Metric, report_metric
-from export.proofs import COMPANY_LIMIT, measure_chunks, measure_company
+from export.proving.accuracy import compare
+from export.proving.gate import find_figure, prove_gate
+from export.proving.half_proofs import EMULATED, prove_half
+from export.proving.int8_proofs import prove_accuracy, report_chunks, report_company, report_latency
+from export.proving.latency import compare_latency
+from export.proving.metric import Metric, report_metric
+from export.proving.proofs import COMPANY_LIMIT, measure_chunks, measure_company
+from export.proving.saturation import prove_saturation
 from export.runtime import Device, Row, Runtime
-from export.saturation import prove_saturation
+from export.smaller.export_int8 import read_model
 from serving.errors import ArtifactError
 from serving.manifest import Manifest, Proof, read_manifest
 

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from export.latency import describe_cpu
-from export.markdown import number
-from export.report import limits
+from export.proving.latency import describe_cpu
+from export.reporting.markdown import number
+from export.reporting.report import limits
 from export.rerun import Outcome, Settings, rerun
 from export.versions import find_versions
 from serving.errors import ArtifactError

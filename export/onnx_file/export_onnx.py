@@ -15,9 +15,9 @@ from export.onnx_file.opening import Opened, open_file
 from export.onnx_file.original import Original
 from export.onnx_file.state import lift_state
 from export.onnx_file.suspects import steps_in_constants
-from export.plot import plot_parity
-from export.proofs import prove_chunks, prove_company, prove_parity
-from export.report import describe
+from export.proving.proofs import prove_chunks, prove_company, prove_parity
+from export.reporting.plot import plot_parity
+from export.reporting.report import describe
 from export.runtime import Row, Runtime
 from export.spec import LENGTHS, ModelInput
 from serving.manifest import NAME_PATTERN, Manifest, ModelFile, Proof, is_model_name, sha256_of

@@ -17,7 +17,7 @@ from rich.console import Console
 from export.artefact import tool_versions
 from export.errors import ExportError
 from export.job import now
-from export.latency import describe_cpu
+from export.proving.latency import describe_cpu
 from loadtests.benchmarks.int8_checks import Check, check_random, check_trained
 from loadtests.benchmarks.int8_measuring import Effort, RandomModel, TrainedModel, measure_random, measure_trained
 from loadtests.benchmarks.int8_models import FEATURES, SEED, Size

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from export.latency import describe_cpu
+from export.proving.latency import describe_cpu
 from loadtests.benchmarks.int8_measuring import BATCHES, RandomModel, TrainedModel
 from training.turns import Spread
 

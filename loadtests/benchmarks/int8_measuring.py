@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from rich.console import Console
 
 from export.data import noise
-from export.difference import Difference
+from export.proving.difference import Difference
 from export.runtime import Runtime
 from loadtests.benchmarks.int8_models import LAYERS, Pair, Size, export_pair, random_pair
 from training import digits, speaker

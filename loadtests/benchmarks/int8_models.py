@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from export.errors import CarriedStateUnsupported
-from export.loading import lengths_parameter
 from export.model import OnnxModel
-from export.quantize import quantize
+from export.pytorch.loading import lengths_parameter
+from export.pytorch.to_onnx import to_onnx
+from export.pytorch.trace import observe_layers
+from export.smaller.quantize import quantize
 from export.spec import ExportSpec, parse_input
-from export.to_onnx import to_onnx
-from export.trace import observe_layers
 
 FEATURES = 64
 LAYERS = 2

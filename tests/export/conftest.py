@@ -2,7 +2,7 @@
 
 import pytest
 
-from export.reference import Reference
+from export.pytorch.reference import Reference
 from export.runtime import Runtime
 from tests.export.models import Last
 from tests.export.support import exported

@@ -10,12 +10,12 @@ from rich.console import Console
 from torch import nn
 
 from export.job import Job
-from export.loading import lengths_parameter
-from export.reference import Reference
+from export.pytorch.loading import lengths_parameter
+from export.pytorch.reference import Reference
+from export.pytorch.to_onnx import to_onnx
+from export.pytorch.trace import observe_layers
 from export.runtime import Row, Runtime
 from export.spec import ExportSpec, parse_input
-from export.to_onnx import to_onnx
-from export.trace import observe_layers
 from tests.export.models import FEATURES
 
 X = f"x:float32[batch,time,{FEATURES}]"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from export.difference import Difference
+from export.proving.difference import Difference
 from serving.manifest import Tensor
 
 LABELS = Tensor(name="labels", datatype="INT64", shape=("batch", 4))

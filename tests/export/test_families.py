@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from export.data import noise, pool
-from export.proofs import measure_chunks
-from export.reference import Reference
+from export.proving.proofs import measure_chunks
+from export.pytorch.reference import Reference
 from export.runtime import Runtime
 from tests.export.families import FAMILIES, HIDDEN, WAYS, Zoo, forms
 from tests.export.family_models import (

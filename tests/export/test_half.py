@@ -10,14 +10,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.data import read_data
 from export.errors import ExportError, ProofFailed
-from export.export_half import export_half
-from export.export_int8 import export_int8, read_model
-from export.export_torch import export_torch
-from export.half import clipped_constants, to_half
-from export.half_proofs import LONG_STEPS, RMS_LIMIT, prove_long
 from export.job import Checks
 from export.model import OnnxModel
+from export.proving.half_proofs import LONG_STEPS, RMS_LIMIT, prove_long
+from export.pytorch.export_torch import export_torch
 from export.runtime import Row, Runtime
+from export.smaller.export_half import export_half
+from export.smaller.export_int8 import export_int8, read_model
+from export.smaller.half import clipped_constants, to_half
 from export.spec import ExportSpec, parse_input
 from serving.engine.onnx import OnnxEngine
 from serving.manifest import Manifest, State, Tensor, read_manifest

@@ -8,17 +8,17 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export.accuracy import compare, compare_answers
 from export.data import noise, read_data
 from export.errors import ExportError, ProofFailed
-from export.export_int8 import export_int8, read_model
-from export.gate import GateUsageError, parse_gate, prove_gate
-from export.int8_proofs import RMS_LIMIT, prove_accuracy
 from export.job import Checks
-from export.metric import load_metric, report_metric
-from export.payoff import missed_targets
-from export.quantize import Quantized, quantize
+from export.proving.accuracy import compare, compare_answers
+from export.proving.gate import GateUsageError, parse_gate, prove_gate
+from export.proving.int8_proofs import RMS_LIMIT, prove_accuracy
+from export.proving.metric import load_metric, report_metric
+from export.proving.payoff import missed_targets
 from export.runtime import Row, Runtime
+from export.smaller.export_int8 import export_int8, read_model
+from export.smaller.quantize import Quantized, quantize
 from serving.manifest import Proof, Tensor, read_manifest
 from tests.export import judges
 from tests.export.support import quiet_job

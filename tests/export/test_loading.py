@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from export.errors import ExportError
-from export.loading import lengths_parameter, load_model
+from export.pytorch.loading import lengths_parameter, load_model
 from export.spec import ExportSpec, make_spec, parse_input
 from tests.export.models import Causal, EncoderDecoder, TimeMajor
 from tests.export.support import X, saved_weights

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from torch import nn
 
-from export.culprit import find_culprit
 from export.data import noise, pool
-from export.export_torch import export_torch
-from export.reference import Reference
+from export.pytorch.culprit import find_culprit
+from export.pytorch.export_torch import export_torch
+from export.pytorch.reference import Reference
 from export.runtime import Runtime
 from export.spec import ExportSpec, parse_input
 from serving.manifest import read_manifest

@@ -7,9 +7,9 @@ from torch import nn
 
 from export.data import noise, pool
 from export.errors import ProofFailed
-from export.export_torch import export_torch
-from export.proofs import COMPANY_LIMIT, prove_chunks, prove_parity
-from export.reference import Reference
+from export.proving.proofs import COMPANY_LIMIT, prove_chunks, prove_parity
+from export.pytorch.export_torch import export_torch
+from export.pytorch.reference import Reference
 from export.runtime import Row, Runtime
 from export.spec import ExportSpec, parse_input
 from serving.manifest import Manifest, Proof, read_manifest

@@ -13,15 +13,15 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from export.data import noise
-from export.difference import Difference
 from export.errors import ExportError
-from export.export_int8 import export_int8, read_model
 from export.graphs import all_nodes
-from export.int8_proofs import weight_bytes
 from export.model import OnnxModel
 from export.modules import GreedyDecoder
-from export.quantize import quantize, recurrent_nodes
+from export.proving.difference import Difference
+from export.proving.int8_proofs import weight_bytes
 from export.runtime import Runtime
+from export.smaller.export_int8 import export_int8, read_model
+from export.smaller.quantize import quantize, recurrent_nodes
 from serving.manifest import Tensor as ManifestTensor
 from serving.manifest import read_manifest
 from tests.export.family_models import CausalWeather

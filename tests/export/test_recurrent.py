@@ -3,7 +3,7 @@
 import pytest
 
 from export.errors import CarriedStateUnsupported, ExportError
-from export.reference import Reference
+from export.pytorch.reference import Reference
 from export.runtime import Runtime
 from tests.export.models import (
     EncoderDecoder,

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from export.__main__ import main
-from export.export_half import export_half
-from export.export_int8 import export_int8
 from export.job import Checks
-from export.markdown import number, table
-from export.metric import load_metric
+from export.proving.metric import load_metric
+from export.reporting.markdown import number, table
+from export.smaller.export_half import export_half
+from export.smaller.export_int8 import export_int8
 from serving.manifest import Manifest, read_manifest
 from tests.export.support import quiet_job
 from tests.support.artefacts import write_ctc, write_lstm

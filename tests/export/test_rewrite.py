@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from export.errors import ExportError
-from export.reference import Reference
+from export.pytorch.reference import Reference
 from export.runtime import Runtime
 from tests.export.models import FixedBatch, Last, Squeezes, TimeMajor, TwoAxesOfTime
 from tests.export.padding_models import line_of

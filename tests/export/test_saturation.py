@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from export.export_int8 import read_model
-from export.quantize import quantize
-from export.saturation import prove_saturation, saturation
+from export.proving.saturation import prove_saturation, saturation
+from export.smaller.export_int8 import read_model
+from export.smaller.quantize import quantize
 from serving.manifest import read_manifest
 from tests.support.artefacts import write_lstm
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.loading import load_model
 from export.modules import BeamDecoder, GreedyDecoder, SequenceDecoder
-from export.reference import Reference
+from export.pytorch.loading import load_model
+from export.pytorch.reference import Reference
 from export.runtime import Runtime
 from export.spec import ExportSpec, parse_input
 from tests.export.family_models import WORDS, Translator

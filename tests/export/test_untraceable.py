@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from export.errors import ExportError
-from export.lines import is_users, line_of_trace, show_line
+from export.pytorch.lines import is_users, line_of_trace, show_line
 from tests.export import untraceable_models as models
 from tests.export.padding_models import HIDDEN, line_of
 from tests.export.support import exported

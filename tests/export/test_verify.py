@@ -11,11 +11,11 @@ from rich.console import Console
 
 from export.__main__ import main
 from export.errors import ExportError
-from export.export_half import export_half
-from export.export_int8 import export_int8
 from export.job import Checks
-from export.metric import load_metric
+from export.proving.metric import load_metric
 from export.rerun import Outcome, Settings, rerun
+from export.smaller.export_half import export_half
+from export.smaller.export_int8 import export_int8
 from export.verify import verify
 from export.versions import find_versions
 from serving.manifest import Manifest, ModelFile, Proof, read_manifest, sha256_of

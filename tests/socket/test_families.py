@@ -10,10 +10,10 @@ import pytest
 import torch
 import tritonclient.grpc as triton
 
-from export.answers import name_outputs
-from export.export_torch import export_torch
-from export.forward import call_forward
-from export.loading import lengths_parameter, load_model
+from export.pytorch.answers import name_outputs
+from export.pytorch.export_torch import export_torch
+from export.pytorch.forward import call_forward
+from export.pytorch.loading import lengths_parameter, load_model
 from export.spec import ExportSpec, parse_input
 from serving.manifest import read_manifest
 from tests.export import family_models

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.export_int8 import export_int8
-from export.export_torch import export_torch
 from export.job import Job
+from export.pytorch.export_torch import export_torch
 from export.runtime import Runtime
+from export.smaller.export_int8 import export_int8
 from training.datasets import Part
 from training.distillation.learning import Learned
 from training.distillation.tasks import Metric

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from torch import nn
 
-from export.loading import load_model
+from export.pytorch.loading import load_model
 from export.spec import ExportSpec, parse_input
 from training.datasets import DataSet
 from training.distillation.tasks import Task

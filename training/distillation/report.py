@@ -6,7 +6,7 @@ from typing import Any
 
 from export.artefact import tool_versions
 from export.job import now
-from export.latency import describe_cpu
+from export.proving.latency import describe_cpu
 from training.distillation.contestants import BATCHES, STUDENT, STUDENT_INT8, Contestant, named
 from training.distillation.learning import Learned
 from training.distillation.tasks import Task

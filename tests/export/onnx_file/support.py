@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from export.model import OnnxModel
 from export.onnx_file.export_onnx import export_onnx
-from export.quantize import recurrent_nodes
 from export.runtime import Array, Row, Runtime
+from export.smaller.quantize import recurrent_nodes
 from export.spec import parse_input
 from serving.manifest import Manifest, read_manifest
 from tests.export.support import quiet_job

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper
 from export.errors import ProofFailed
 from export.model import OnnxModel
 from export.onnx_file.reading import read_model, runnable
-from export.quantize import quantize
 from export.runtime import Array, Row
+from export.smaller.quantize import quantize
 from tests.export.onnx_file.handmade import FEATURES, HIDDEN, integers, node, save, weights
 from tests.export.onnx_file.support import converted, difference
 

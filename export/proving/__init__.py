@@ -1,0 +1,1 @@
+"""What decides whether a version is written, and what is measured of it for its report."""

@@ -1,0 +1,1 @@
+"""What people read of a version: `report.md` and its plots."""

@@ -1,0 +1,1 @@
+"""INT8 and FP16 versions, made from a proven FP32 one."""
