@@ -17,7 +17,7 @@ benchmark: .venv/.installed-demo ## INT8 against FP32 on this machine: bytes, ti
 
 .PHONY: test
 test: check ## lint, types, and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 	$(BIN)/python -m pytest tests/socket
 
 .PHONY: check

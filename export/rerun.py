@@ -12,7 +12,8 @@ from export.proving.half_proofs import EMULATED, prove_half
 from export.proving.int8_proofs import prove_accuracy, report_chunks, report_company, report_latency
 from export.proving.latency import compare_latency
 from export.proving.metric import Metric, report_metric
-from export.proving.proofs import COMPANY_LIMIT, measure_chunks, measure_company
+from export.proving.proofs import COMPANY_LIMIT, PARITY_LIMIT, measure_chunks, measure_company, prove_parity
+from export.proving.recorded import ORIGINAL_FILE, Recorded, read_recorded
 from export.proving.saturation import prove_saturation
 from export.runtime import Device, Row, Runtime
 from export.smaller.export_int8 import read_model
@@ -21,7 +22,7 @@ from serving.manifest import Manifest, Proof, read_manifest
 
 CUDA_LIMIT = 5e-3
 """On a GPU, relative to the largest output: kernels differ by batch size and multiply in TF32 (10 bits of mantissa)."""
-NEEDS_PYTORCH = "not re-run: it needs the original model (lstm-export torch or onnx repeats it)"
+NO_ANSWERS = f"not re-run: the folder has no {ORIGINAL_FILE} (lstm-export torch and onnx write one)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class _Subject:
 
     Attributes:
         source: the FP32 version it was made from, if its folder is still there and intact; None for FP32 versions.
+        recorded: the original model's answers; None without the file.
     """
 
     manifest: Manifest
@@ -73,6 +75,7 @@ class _Subject:
     source: Runtime | None
     data: Data
     rows: list[Row]
+    recorded: Recorded | None
 
 
 def rerun(directory: Path, manifest: Manifest, settings: Settings) -> list[Outcome]:
@@ -110,6 +113,7 @@ def _load(directory: Path, manifest: Manifest, settings: Settings) -> _Subject:
         source=_source(directory, manifest),
         data=data,
         rows=pool(data, manifest.inputs),
+        recorded=read_recorded(directory, model),
     )
 
 
@@ -127,6 +131,10 @@ def _source(directory: Path, manifest: Manifest) -> Runtime | None:
 
 def _fp32(subject: _Subject) -> Iterator[Proof]:
     equal = subject.manifest.equal_lengths
+    recorded = subject.recorded
+    if recorded is not None:
+        limit = PARITY_LIMIT if subject.runtime.device == "cpu" else CUDA_LIMIT
+        yield prove_parity(subject.runtime, recorded, recorded.rows, equal_lengths=equal, limit=limit)
     relative = measure_company(subject.runtime, subject.rows, equal_lengths=equal).relative
     yield _relative("company", relative, subject.runtime.device)
     if subject.manifest.stepwise:
@@ -191,7 +199,7 @@ def _same(here: dict[str, Proof], name: str) -> Proof | None:
 
 def _reason(name: str, subject: _Subject) -> str:
     if name == "parity":
-        return NEEDS_PYTORCH
+        return NO_ANSWERS
     if subject.manifest.precision != "fp32" and subject.source is None:
         return "not re-run: the FP32 version it was made from is gone or damaged"
     return "not re-run: give --metric and --data" if name == "metric" else "not re-run"

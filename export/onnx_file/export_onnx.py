@@ -16,6 +16,7 @@ from export.onnx_file.original import Original
 from export.onnx_file.state import lift_state
 from export.onnx_file.suspects import steps_in_constants
 from export.proving.proofs import prove_chunks, prove_company, prove_parity
+from export.proving.recorded import ORIGINAL_FILE, record, recorded_rows
 from export.reporting.plot import plot_parity
 from export.reporting.report import describe
 from export.runtime import Row, Runtime
@@ -69,7 +70,13 @@ def export_onnx(file: Path, *, name: str, inputs: tuple[ModelInput, ...] | None,
         update={"forced": forced, "warnings": tuple(warnings), "notes": tuple(notes)}
     )
     plot = plot_parity(proven.runtime, original, rows)
-    directory = write_version(models, manifest, proven.candidate.model.content, lambda written: describe(written, plot))
+    answers = record(original, original.rows(recorded_rows(proven.candidate.model), noise(proven.candidate.model)))
+    directory = write_version(
+        models,
+        manifest,
+        proven.candidate.model.content,
+        lambda written: {**describe(written, plot), ORIGINAL_FILE: answers},
+    )
     job.close(directory, manifest)
     return directory
 

@@ -12,6 +12,7 @@ from export.data import NOISE_WARNING, Data, check_indices, noise, pool, read_da
 from export.errors import CarriedStateUnsupported
 from export.job import Job, finite, now
 from export.proving.proofs import prove_chunks, prove_company, prove_parity
+from export.proving.recorded import ORIGINAL_FILE, record, recorded_rows
 from export.pytorch.culprit import explain_padding
 from export.pytorch.loading import lengths_parameter, load_model
 from export.pytorch.recurrent import Observed, projection_notes
@@ -87,7 +88,13 @@ def export_torch(spec: ExportSpec, models: Path, job: Job) -> Path:
     forced = job.forced(proofs)
     manifest = _manifest(spec, models, proven, proofs, forced=forced)
     plot = plot_parity(proven.runtime, reference, proven.pool)
-    directory = write_version(models, manifest, proven.exported.model.content, lambda written: describe(written, plot))
+    answers = record(reference, recorded_rows(proven.exported.model))
+    directory = write_version(
+        models,
+        manifest,
+        proven.exported.model.content,
+        lambda written: {**describe(written, plot), ORIGINAL_FILE: answers},
+    )
     job.close(directory, manifest)
     return directory
 
