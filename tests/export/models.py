@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_padded_sequence
 
 FEATURES = 3
@@ -163,3 +164,26 @@ class FrozenBatch(nn.Module):
         y, _ = self.lstm(x)
         last: Tensor = y[torch.arange(len(lengths)), lengths - 1]
         return last
+
+
+class Scaled(nn.LSTM):
+    """A layer of the user's own that does something around torch's."""
+
+    def forward(self, x: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # type: ignore[override]
+        y, state = super().forward(2 * x, hx)
+        return 3 * y, state
+
+
+class OwnLayers(nn.Module):
+    """A subclass with a forward of its own, weights by parametrization, and one layer that runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scaled = Scaled(FEATURES, HIDDEN, batch_first=True, bidirectional=True)
+        self.normed = weight_norm(nn.GRU(2 * HIDDEN, HIDDEN, batch_first=True), "weight_hh_l0")
+        self.twice = nn.LSTM(HIDDEN, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.normed(self.scaled(x)[0])[0]
+        once, state = self.twice(y)
+        return {"y": y, "twice": self.twice(once, state)[0]}

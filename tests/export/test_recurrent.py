@@ -10,6 +10,7 @@ from tests.export.models import (
     FrozenBatch,
     Last,
     NoRecurrence,
+    OwnLayers,
     ReadsPackedData,
 )
 from tests.export.support import X, exported, rows_of, worst_difference
@@ -54,3 +55,13 @@ def test_a_bidirectional_layer_cannot_carry_state() -> None:
 def test_a_batch_size_made_a_number_is_refused_with_the_usual_causes() -> None:
     with pytest.raises(ExportError, match=r"cannot be traced with batch and time free.*len\(x\) for x\.shape\[0\]"):
         exported(FrozenBatch, carry_state=False)
+
+
+def test_layers_of_the_user_s_own_making_are_taken_as_they_are() -> None:
+    """A subclass with a forward of its own, weights by parametrization, a layer that runs twice."""
+    runtime, reference = exported(OwnLayers)
+
+    assert worst_difference(runtime, reference, rows_of(runtime, LENGTHS)) < 2e-6
+    assert runtime.model.recurrent_nodes == ("scaled.layer0", "normed.layer0", "twice.layer0", "twice.layer0.3")
+    with pytest.raises(CarriedStateUnsupported, match="scaled"):
+        exported(OwnLayers, carry_state=True)

@@ -122,7 +122,8 @@ def onnx_weights(layer: nn.Module, depth: int, kind: Kind) -> dict[str, Tensor]:
 
 def _both(layer: nn.Module, stem: str, depth: int) -> Tensor:
     suffixes = ("", "_reverse") if layer.bidirectional else ("",)
-    return torch.stack([layer.get_parameter(f"{stem}_l{depth}{suffix}").detach() for suffix in suffixes])
+    # getattr: a parametrization, such as weight_norm, computes what goes by a parameter's name
+    return torch.stack([getattr(layer, f"{stem}_l{depth}{suffix}").detach() for suffix in suffixes])
 
 
 def _reorder(weight: Tensor, blocks: tuple[int, ...]) -> Tensor:

@@ -1,9 +1,10 @@
 """From a model with its layers to a copy that emits ONNX operators."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,8 +79,18 @@ def swap_recurrent(model: nn.Module, observed: Observed) -> tuple[nn.Module, Seq
     swapped: list[OperatorLayer | ConvLstmLayer] = []
     for path, layer in recurrent_layers(model).items():
         swapped.append(_swap(path, layer, observed, offset=sum(other.size for other in swapped)))
-        layer.forward = swapped[-1].__call__  # of this copy of the layer, not of its class
+        _replace_forward(layer, swapped[-1].__call__)
     return model, swapped
+
+
+def _replace_forward(layer: nn.Module, forward: Callable[..., Any]) -> None:
+    """Let the layer's own forward, or what a subclass of the user's reaches by `super().forward`, be another one."""
+    base = next(base for base in SWAPPED if isinstance(layer, base))
+    if type(layer).forward is base.forward:
+        layer.forward = forward
+        return
+    below = type(base.__name__, (base,), {"forward": lambda _, *args, **kwargs: forward(*args, **kwargs)})
+    layer.__class__ = type(type(layer).__name__, (type(layer), below), {})
 
 
 def _swap(path: str, layer: nn.Module, observed: Observed, *, offset: int) -> OperatorLayer | ConvLstmLayer:
