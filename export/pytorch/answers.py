@@ -42,5 +42,5 @@ def _leaves(answer: object, key: str | None) -> Iterator[tuple[str | None, Tenso
     else:
         raise ExportError(
             f"forward returns a {type(answer).__name__}{f' under {key!r}' if key else ''}; expected tensors, alone or "
-            "in tuples, lists and dicts"
+            "in tuples, lists and dicts (pad_packed_sequence makes one of a packed sequence)"
         )

@@ -8,10 +8,9 @@ from pathlib import Path
 import sympy
 import torch
 
-import export
-
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<number>\d+)[^\n]*\n\s*(?P<code>[^\n]*)')
-_FOREIGN = tuple(Path(file).parent for file in (export.__file__, torch.__file__, sympy.__file__))
+_EXPORTER = Path(__file__).parents[1]
+_FOREIGN = (_EXPORTER, *(Path(file).parent for file in (torch.__file__, sympy.__file__)))
 _STANDARD = Path(traceback.__file__).parent
 INSTALLED = "site-packages"
 
