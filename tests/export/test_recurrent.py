@@ -1,11 +1,14 @@
 """Recurrent layers in ONNX against PyTorch's."""
 
+from functools import partial
+
 import pytest
 
 from export.errors import CarriedStateUnsupported, ExportError
 from export.pytorch.reference import Reference
 from export.runtime import Runtime
 from tests.export.models import (
+    DegenerateProjection,
     EncoderDecoder,
     FrozenBatch,
     Last,
@@ -65,3 +68,12 @@ def test_layers_of_the_user_s_own_making_are_taken_as_they_are() -> None:
     assert runtime.model.recurrent_nodes == ("scaled.layer0", "normed.layer0", "twice.layer0", "twice.layer0.3")
     with pytest.raises(CarriedStateUnsupported, match="scaled"):
         exported(OwnLayers, carry_state=True)
+
+
+def test_a_projection_that_loses_a_dimension_cannot_start_from_a_given_state() -> None:
+    """Without one it can: only then the state before the projection must be known."""
+    runtime, reference = exported(DegenerateProjection)
+    assert worst_difference(runtime, reference, rows_of(runtime, LENGTHS)) < 2e-6
+
+    with pytest.raises(ExportError, match=r"layer 'lstm': forward gives it an initial state.*start it from zeros"):
+        exported(partial(DegenerateProjection, given=True))

@@ -7,7 +7,6 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from export.errors import ExportError
 from export.modules import PeepholeLSTM
 
 
@@ -79,20 +78,16 @@ def attributes_of(layer: nn.Module, kind: Kind, *, directions: int) -> Attribute
     return attributes
 
 
-def projections_of(name: str, layer: nn.Module, depth: int) -> dict[str, Tensor]:
-    """Return the projection of one layer, float32[directions, projection, hidden], and its right inverse; or nothing.
+def projections_of(layer: nn.Module, depth: int) -> dict[str, Tensor]:
+    """Return the projection of one layer, float32[directions, projection, hidden], and its right inverse.
 
-    Raises:
-        ExportError: its rows depend on each other, so that a projected state does not determine what it came from.
+    Without a projection nothing; without the inverse if the projection's rows depend on each other.
     """
     if not getattr(layer, "proj_size", 0):
         return {}
     weights = _both(layer, "weight_hr", depth)
     if any(int(torch.linalg.matrix_rank(weight)) < len(weight) for weight in weights):
-        raise ExportError(
-            f"layer '{name}': the rows of its projection depend on each other, so the graph cannot start from a "
-            "projected state; train it without, or with a smaller proj_size"
-        )
+        return {"projection": weights}
     return {"projection": weights, "inverse": torch.linalg.pinv(weights.double()).float()}
 
 

@@ -32,7 +32,7 @@ class OperatorLayer(Swapped):
         for depth in range(self.layers):
             for letter, weight in onnx_weights(layer, depth, self.kind).items():
                 layer.register_buffer(f"onnx_{letter}{depth}", weight)
-            for stem, weight in projections_of(name, layer, depth).items():
+            for stem, weight in projections_of(layer, depth).items():
                 layer.register_buffer(f"onnx_{stem}{depth}", weight)
 
     def __call__(
@@ -115,6 +115,17 @@ class OperatorLayer(Swapped):
         return hidden if projection is None else torch.matmul(hidden, projection.transpose(1, 2))
 
     def _unprojected(self, h: Tensor, depth: int) -> Tensor:
-        """Return a hidden state that the projection takes to `h`: all that the operator needs to go on from it."""
+        """Return a hidden state that the projection takes to `h`: all that the operator needs to go on from it.
+
+        Raises:
+            ExportError: there may be none, because the rows of the projection depend on each other.
+        """
+        if getattr(self.layer, f"onnx_projection{depth}", None) is None:
+            return h
         inverse: Tensor | None = getattr(self.layer, f"onnx_inverse{depth}", None)
-        return h if inverse is None else torch.matmul(h, inverse.transpose(1, 2))
+        if inverse is None:
+            raise ExportError(
+                f"layer '{self.name}': forward gives it an initial state, and the rows of its projection depend on "
+                "each other, so the state before the projection cannot be found; start it from zeros (no hx)"
+            )
+        return torch.matmul(h, inverse.transpose(1, 2))
