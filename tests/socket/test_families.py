@@ -14,7 +14,8 @@ from export.pytorch.answers import name_outputs
 from export.pytorch.export_torch import export_torch
 from export.pytorch.forward import call_forward
 from export.pytorch.loading import lengths_parameter, load_model
-from export.spec import ExportSpec, parse_input
+from export.spec import Ctc, ExportSpec, parse_input
+from serving.decoding.ctc import Alphabet, beam_search, greedy
 from serving.manifest import read_manifest
 from tests.export import family_models
 from tests.export.family_models import FEATURES, IMAGE, WORDS
@@ -25,6 +26,8 @@ from training.local_server import LocalServer
 LENGTHS = (4, 9, 1, 6, 2, 9, 30)
 X = f"x:float32[batch,time,{FEATURES}]"
 IMAGES = f"x:float32[batch,time,{','.join(map(str, IMAGE))}]"
+SYMBOLS = ("<blank>", "a", "b", " ", "c", "d")
+TEXTS = {"text", "text_beam"}
 STEPWISE = ("AllCausal", "CausalWeather", "ResidualStack")
 FAMILIES = {
     "AllCausal": X,
@@ -45,6 +48,7 @@ def spec_of(family: str, folder: Path) -> ExportSpec:
         weights=folder / f"{family}.pt",
         name=family,
         inputs=(parse_input(FAMILIES[family]),),
+        ctc=Ctc(output="log_probs", symbols=folder / "symbols.txt") if family == "Acoustic" else None,
     )
 
 
@@ -57,6 +61,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("families")
+    (folder / "symbols.txt").write_text("\n".join(SYMBOLS) + "\n")
     job, _ = quiet_job()
     for family in FAMILIES:
         spec = spec_of(family, folder)
@@ -84,9 +89,24 @@ def test_many_clients_at_once_get_what_pytorch_says_to_each_alone(served: Served
 
     for request, answer in zip(requests, answers, strict=True):
         expected = expected_of(model, spec, request)
-        assert {output.name for output in answer.get_response().outputs} == expected.keys()
+        assert {output.name for output in answer.get_response().outputs} - TEXTS == expected.keys()
         for name, array in expected.items():
             np.testing.assert_allclose(answer.as_numpy(name), array, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_a_ctc_model_answers_text_beside_its_log_probabilities(served: Served) -> None:
+    """Best path and beam search of the very log-probabilities in the answer, from symbols in a file."""
+    spec = spec_of("Acoustic", served.folder)
+    alphabet = Alphabet(SYMBOLS, 0)
+    requests = [request_of(spec, steps, seed) * 5 for seed, steps in enumerate(LENGTHS)]
+    answers = infer_together(served.address, spec, requests)
+
+    for request, answer in zip(requests, answers, strict=True):
+        log_probs, lengths = answer.as_numpy("log_probs"), np.array([request.shape[1]])
+        searched = beam_search(log_probs, lengths, alphabet, width=16, checkpoint=lambda: None)
+        assert [text.decode() for text in answer.as_numpy("text")] == greedy(log_probs, lengths, alphabet)
+        assert [text.decode() for text in answer.as_numpy("text_beam")] == searched
+    assert len({answer.as_numpy("text_beam").tobytes() for answer in answers}) > 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
