@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from export.runtime import Array
+from export.onnx_file.reading import read_model, runnable
+from export.runtime import Array, Row
 
 FEATURES = 3
 HIDDEN = 5
@@ -56,3 +58,21 @@ def save(
 
 def integers(*numbers: int) -> Array:
     return np.array(numbers, np.int64)
+
+
+LIMIT = 1e-5
+X = {"x": (1, 7, FEATURES)}
+FREE = {"x": ("n", "t", FEATURES)}
+TO_TIME_MAJOR = node("Transpose", "x", "xt", perm=[1, 0, 2])
+
+
+def by_file(file: Path, *, time_major: bool = False) -> Any:
+    """Return how a file that is free in time answers a row alone."""
+    session = onnxruntime.InferenceSession(runnable(read_model(file)).SerializeToString())
+
+    def answer(row: Row) -> Mapping[str, Array]:
+        x = row.inputs["x"][:, None] if time_major else row.inputs["x"][None]
+        names = [output.name for output in session.get_outputs()]
+        return {name: array[0] for name, array in zip(names, session.run(names, {"x": x}), strict=True)}
+
+    return answer
