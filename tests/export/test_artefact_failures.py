@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,14 @@ while True:
 """
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Let children hear SIGINT even where the tests run in the background of a script, which ignores it for them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("command", ["quantize", "half"])
 @pytest.mark.parametrize("limit", [1_000, 40_000])
 def test_a_full_disk_is_one_paragraph_and_leaves_no_folder(tmp_path: Path, command: str, limit: int) -> None:
@@ -58,6 +67,7 @@ def test_a_full_disk_is_one_paragraph_and_leaves_no_folder(tmp_path: Path, comma
     assert [path.name for path in version.parent.iterdir()] == ["1"]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("seed", range(4))
 def test_ctrl_c_while_writing_leaves_whole_versions_only(tmp_path: Path, seed: int) -> None:
     """The signal comes at another place of the loop each time; what is there afterwards reads back."""
@@ -79,6 +89,7 @@ def test_ctrl_c_while_writing_leaves_whole_versions_only(tmp_path: Path, seed: i
     assert all((path / "report.md").stat().st_size == 1_000_000 for path in written)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("after", ["quantizing", "comparing with FP32", "measuring what company does"])
 def test_ctrl_c_while_measuring_writes_nothing(tmp_path: Path, after: str) -> None:
     version = write_lstm(tmp_path, bidirectional=False, stepwise=True, hidden=64)
