@@ -1,5 +1,6 @@
 """The composition root: the only place where the parts meet. Owns the order of start and of drain."""
 
+import itertools
 import logging
 import os
 import signal
@@ -12,21 +13,27 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import disable_created_metrics, start_http_server
 
 from serving import __version__
-from serving.batching import Batcher, Limits
+from serving.batching import Batcher, CostModel, EqualLengths, Fifo, Stepwise, WholeSequence
+from serving.batching import Policy as BatchingPolicy
 from serving.clock import Clock, SystemClock
 from serving.config import ServerConfig
 from serving.engine.cpu_budget import read_cpu_budget
 from serving.engine.onnx import Device, OnnxEngine, load_onnxruntime
-from serving.manifest import Manifest, Policy
+from serving.engine.turns import Turns
+from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
+from serving.policy import Policy
 from serving.repository import load_repository
 from serving.runner import Runner
+from serving.wire.inference import Inference
 from serving.wire.server import GrpcServer
-from serving.wire.service import InferenceService, Slots
+from serving.wire.service import InferenceService
+from serving.wire.slots import Slots
 
 log = logging.getLogger(__name__)
 MIB = 2**20
 WARM_UP_STEPS = 64
+WARM_UP_ROWS = 16
 EXIT_FAULT = 70
 """BSD sysexits EX_SOFTWARE: a thread of ours died of a bug; the supervisor should start a fresh process."""
 
@@ -49,13 +56,15 @@ def run(config: ServerConfig) -> None:
     metrics = ServerMetrics(cpu_threads=threads)
     loader = _Loader(config.device, threads, clock, metrics)
     repository = load_repository(config.model_repository, loader.load)
-    slots = Slots(config.max_inflight_requests)
-    service = InferenceService(repository=repository, metrics=metrics, clock=clock, slots=slots)
+    slots = Slots(config.max_inflight_requests, what="requests are in flight", setting="--max-inflight-requests")
+    stream_slots = Slots(config.max_streams, what="streams are open", setting="--max-streams")
+    inference = Inference(repository=repository, metrics=metrics, clock=clock, slots=slots)
+    service = InferenceService(inference, repository, stream_slots=stream_slots)
     server = GrpcServer(
         service,
         slots,
         address=f"{config.host}:{config.grpc_port}",
-        max_inflight_requests=config.max_inflight_requests,
+        threads=config.max_inflight_requests + config.max_streams,
         max_message_bytes=config.max_message_mib * MIB,
     )
     metrics_server = _serve_metrics(config, metrics)
@@ -84,27 +93,54 @@ class _Loader:
         self._threads = threads
         self._clock = clock
         self._metrics = metrics
+        self._turns = Turns(threads)
         self.runners: list[Runner] = []
 
     def load(self, manifest: Manifest, policy: Policy, directory: Path) -> Runner:
-        engine = OnnxEngine(manifest, directory / manifest.file.name, device=self._device, threads=self._threads)
-        steps = min(WARM_UP_STEPS, policy.max_steps)
-        engine.warm_up([(1, steps), (policy.max_batch_rows, steps)])
-        log.info("loaded %s version %d: %s on %s", manifest.name, manifest.version, manifest.precision, engine.device)
-        limits = Limits(
-            max_batch_rows=policy.max_batch_rows,
-            max_queue_rows=policy.max_queue_rows,
-            mixed_lengths=not manifest.equal_lengths,
-        )
+        threads = max(1, self._threads // policy.instances)
+        engine = OnnxEngine(manifest, directory / manifest.file.name, device=self._device, threads=threads)
+        cost = CostModel()
+        cost.warm_start(engine.warm_up(_warm_up_shapes(policy), self._clock))
+        log.info(
+            "loaded %s version %d: %s on %s, %s",
+            manifest.name, manifest.version, manifest.precision, engine.device, cost,
+        )  # fmt: skip
         runner = Runner(
             manifest=manifest,
+            policy=policy,
             engine=engine,
-            batcher=Batcher(limits),
+            batcher=Batcher(
+                _batching(manifest, policy, cost),
+                cost,
+                max_queue_rows=policy.max_queue_rows,
+                instances=policy.instances,
+            ),
+            turns=self._turns,
             clock=self._clock,
             metrics=self._metrics.of_model(manifest.name, str(manifest.version)),
         )
         self.runners.append(runner)
         return runner
+
+
+def _batching(manifest: Manifest, policy: Policy, cost: CostModel) -> BatchingPolicy:
+    """Choose how rows share engine calls: by what the model can do, unless model.yaml asks for the plain way."""
+    max_rows = policy.max_batch_rows
+    if manifest.equal_lengths:
+        return EqualLengths(cost, max_rows=max_rows)
+    if policy.batching == "fifo":
+        return Fifo(cost, max_rows=max_rows)
+    if manifest.stepwise:
+        tick_seconds = policy.tick_ms / 1000
+        return Stepwise(cost, tick_seconds=tick_seconds, max_rows=max_rows, steps=policy.chunk_steps)
+    return WholeSequence(cost, max_rows=max_rows)
+
+
+def _warm_up_shapes(policy: Policy) -> list[tuple[int, int]]:
+    """Return shapes that tell the three coefficients of the cost model apart, small ones first."""
+    rows, steps = policy.max_batch_rows or WARM_UP_ROWS, min(WARM_UP_STEPS, policy.max_steps)
+    shapes = itertools.product((1, min(WARM_UP_ROWS, rows)), (1, max(1, steps // 8), steps))
+    return sorted(set(shapes), key=lambda shape: shape[0] * shape[1])
 
 
 def _serve_metrics(config: ServerConfig, metrics: ServerMetrics) -> WSGIServer:

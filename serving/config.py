@@ -33,6 +33,9 @@ class ServerConfig(BaseSettings):
     max_inflight_requests: int = Field(
         256, ge=1, le=4096, description="inference calls at a time, each holding a thread; those beyond are refused"
     )
+    max_streams: int = Field(
+        64, ge=1, le=4096, description="open ModelStreamInfer calls at a time, each holding two threads"
+    )
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest gRPC message in MiB")
     drain_timeout_seconds: float = Field(
         30.0, ge=0, description="how long calls in flight may take to finish after SIGTERM"

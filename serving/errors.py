@@ -5,7 +5,10 @@ ServingError
 ├── ModelNotFound           no model or version of this name
 ├── NotReady                known, but not serving (refused at load, or still loading)
 ├── Draining                the server is going away
-├── QueueFull               refused because of the present load
+├── StateMismatch           the carried state is another model version's
+├── Shed                    refused because of the present load; says when to try again
+│   ├── QueueFull           the bounded queue has no room
+│   └── Overloaded          the deadline cannot be met behind the present backlog
 ├── DeadlineExceeded        the caller's time ran out before the answer
 ├── Cancelled               the caller left
 └── EngineError             a fault of ours, with an id that the log has too
@@ -17,9 +20,15 @@ Knows no gRPC: `serving/wire/status.py` holds the one table from these classes t
 
 
 class ServingError(Exception):
-    """Base of every error that a client may see; `reason` is its stable slug for metrics and trailing metadata."""
+    """Base of every error that a client may see.
+
+    Attributes:
+        reason: its stable slug for metrics and trailing metadata.
+        retry_after_ms: when the same request may pass, None if that cannot be told or will not help.
+    """
 
     reason = "internal"
+    retry_after_ms: int | None = None
 
 
 class InvalidRequest(ServingError):  # noqa: N818  named for what the client sees
@@ -46,10 +55,32 @@ class Draining(ServingError):  # noqa: N818
     reason = "draining"
 
 
-class QueueFull(ServingError):  # noqa: N818
-    """The bounded queue of the model has no room for the rows of this request."""
+class StateMismatch(ServingError):  # noqa: N818
+    """The state that the request goes on from was made by another model or version; start the stream again."""
+
+    reason = "state_version"
+
+
+class Shed(ServingError):  # noqa: N818
+    """Refused because of the present load; another replica may take it at once."""
+
+    reason = "shed"
+
+    def __init__(self, message: str, *, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class QueueFull(Shed):
+    """There is no room for the rows of this request: a bounded queue, or all slots for calls, are full."""
 
     reason = "queue_full"
+
+
+class Overloaded(Shed):
+    """The request's deadline cannot be met behind the work that was accepted before it."""
+
+    reason = "overload"
 
 
 class DeadlineExceeded(ServingError):  # noqa: N818

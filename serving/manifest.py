@@ -1,8 +1,8 @@
-"""The artefact's description: `manifest.json` (immutable, written by the exporter) and `model.yaml` (the operator's).
+"""The artefact's description: `manifest.json`, written by the exporter and never changed.
 
 Shared by `lstm-export` and `lstm-serve`; knows neither torch nor onnxruntime.
 
-    models/<name>/model.yaml                 policy, edited by operators; optional
+    models/<name>/model.yaml                 edited by operators; optional (`serving/policy.py`)
     models/<name>/<version>/model.onnx       immutable
     models/<name>/<version>/manifest.json    immutable
 """
@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from serving.errors import ArtifactError
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
-POLICY_FILE = "model.yaml"
 BATCH = "batch"
 TIME = "time"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -201,30 +199,6 @@ class Manifest(_Frozen):
         (directory / MANIFEST_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-class Policy(_Frozen):
-    """`model.yaml`: what operators decide for all versions of a model; optional, and so is every field."""
-
-    max_batch_rows: int = Field(32, ge=1, le=4096, description="rows that one engine call takes at most")
-    max_request_rows: int = Field(256, ge=1, le=65536, description="rows that one request may have")
-    max_steps: int = Field(4096, ge=1, description="steps that a row may have")
-    max_queue_rows: int = Field(1024, ge=1, description="rows that may wait; what comes beyond is refused at once")
-    default_timeout_ms: int | None = Field(None, ge=1, description="deadline of a request that brings none")
-    out_of_range: Literal["clip", "refuse", "allow"] = Field(
-        "clip",
-        description="what happens to values outside the calibrated input range of an INT8 model, whose activation "
-        "scales they would stretch for every row of the batch",
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.max_queue_rows < max(self.max_batch_rows, self.max_request_rows):
-            raise ValueError(
-                f"max_queue_rows is {self.max_queue_rows}: it must hold one batch ({self.max_batch_rows} rows) "
-                f"and one request ({self.max_request_rows} rows) at least"
-            )
-        return self
-
-
 def sha256_of(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
@@ -244,7 +218,7 @@ def read_manifest(directory: Path) -> Manifest:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
     except ValidationError as error:
-        raise ArtifactError(f"{path}: {_first_problem(error)}") from error
+        raise ArtifactError(f"{path}: {first_problem(error)}") from error
     if (directory.parent.name, directory.name) != (manifest.name, str(manifest.version)):
         raise ArtifactError(
             f"{path}: describes {manifest.name}/{manifest.version}, but lies in "
@@ -263,32 +237,13 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def read_policy(directory: Path) -> Policy:
-    """Read `model.yaml` in the model's folder; all defaults if there is none.
-
-    Raises:
-        ArtifactError: not YAML, an unknown key, or a value out of its range.
-    """
-    path = directory / POLICY_FILE
-    if not path.exists():
-        return Policy.model_validate({})
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Policy.model_validate({} if content is None else content)
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        raise ArtifactError(f"{path}: {_first_problem(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path}: not valid YAML: {error}") from error
-
-
 def is_model_name(name: str) -> bool:
     """Return whether `name` may be a model's name (and so a folder's)."""
     return re.fullmatch(NAME_PATTERN, name) is not None
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Return where the first mistake is, what is wrong with it, and what was found."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"]) or "the file"
     return f"{where}: {problem['msg']} (got {problem['input']!r:.80})"

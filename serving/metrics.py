@@ -3,6 +3,8 @@
 Times are seconds. Labels are model and version, and the outcome of a request; never anything a client chooses.
 """
 
+from collections.abc import Callable, Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
@@ -20,6 +22,7 @@ class ModelMetrics:
 
     def __init__(self, metrics: "ServerMetrics", model: str, version: str) -> None:
         self._queue_rows = metrics.queue_rows.labels(model, version)
+        self._backlog = metrics.backlog_seconds.labels(model, version)
         self._queue_delay = metrics.queue_delay.labels(model, version)
         self._engine_run = metrics.engine_run.labels(model, version)
         self._batch_rows = metrics.batch_rows.labels(model, version)
@@ -27,27 +30,27 @@ class ModelMetrics:
         self._failures = metrics.batch_failures.labels(model, version)
         self._running_rows = metrics.running_rows.labels(model, version)
 
-    def queued(self, rows: int) -> None:
-        """Set the rows that wait now."""
-        self._queue_rows.set(rows)
+    def watch(self, *, waiting_rows: Callable[[], float], backlog_seconds: Callable[[], float]) -> None:
+        """Ask for these when the metrics are read, instead of being told at every request."""
+        self._queue_rows.set_function(waiting_rows)
+        self._backlog.set_function(backlog_seconds)
 
-    def batch_started(self, batch: Batch) -> None:
-        """Set the rows in the engine."""
-        self._running_rows.set(batch.rows)
+    def batch_started(self, batch: Batch, *, waits_ns: Sequence[int]) -> None:
+        """Add the rows to those in the engine, and record how long the requests waited whose first call it is."""
+        self._running_rows.inc(batch.rows)
+        for wait_ns in waits_ns:
+            self._queue_delay.observe(wait_ns / NANOSECONDS_PER_SECOND)
 
-    def batch_ran(self, batch: Batch, *, started_ns: int, finished_ns: int) -> None:
+    def batch_ran(self, batch: Batch, *, nanoseconds: int) -> None:
         """Record an engine call that ended well."""
-        self._running_rows.set(0)
-        self._engine_run.observe((finished_ns - started_ns) / NANOSECONDS_PER_SECOND)
+        self._running_rows.dec(batch.rows)
+        self._engine_run.observe(nanoseconds / NANOSECONDS_PER_SECOND)
         self._batch_rows.observe(batch.rows)
         self._padding.observe(batch.padding_efficiency)
-        for ticket in batch.tickets:
-            self._queue_delay.observe((started_ns - ticket.enqueued_ns) / NANOSECONDS_PER_SECOND)
 
     def batch_failed(self, batch: Batch) -> None:
-        """Count an engine call that raised; its members are run again one by one."""
-        del batch
-        self._running_rows.set(0)
+        """Count an engine call that raised; its rows are run again one by one."""
+        self._running_rows.dec(batch.rows)
         self._failures.inc()
 
 
@@ -56,6 +59,8 @@ class ServerMetrics:
 
     def __init__(self, *, cpu_threads: int) -> None:
         self.registry = CollectorRegistry()
+        self._request_series: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        """Looked up once each: finding a child by its labels takes longer than counting."""
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "lstm_requests",
@@ -67,7 +72,7 @@ class ServerMetrics:
             "lstm_request_seconds", "From decoding a call to its answer or error, queue and engine included"
         )
         self.queue_delay = self._histogram(
-            "lstm_queue_delay_seconds", "From a request's arrival in the queue to the start of its batch"
+            "lstm_queue_delay_seconds", "From a request's arrival in the queue to the start of its first engine call"
         )
         self.engine_run = self._histogram("lstm_engine_run_seconds", "One engine call, packing and scattering included")
         self.batch_rows = self._histogram("lstm_batch_rows", "Rows per engine call", ROWS_BUCKETS)
@@ -78,6 +83,12 @@ class ServerMetrics:
             "lstm_batch_failures", "Engine calls that raised", MODEL_LABELS, registry=self.registry
         )
         self.queue_rows = Gauge("lstm_queue_rows", "Rows that wait", MODEL_LABELS, registry=self.registry)
+        self.backlog_seconds = Gauge(
+            "lstm_backlog_seconds",
+            "Predicted seconds until all accepted work is done",
+            MODEL_LABELS,
+            registry=self.registry,
+        )
         self.running_rows = Gauge("lstm_running_rows", "Rows in the engine", MODEL_LABELS, registry=self.registry)
         self.ready = Gauge("lstm_ready", "1 while the server takes requests", registry=self.registry)
         Gauge("lstm_cpu_threads", "Threads of one engine call on the CPU", registry=self.registry).set(cpu_threads)
@@ -88,8 +99,12 @@ class ServerMetrics:
 
     def request_ended(self, model: str, version: str, outcome: str, seconds: float) -> None:
         """Count one ModelInfer call of a known model version."""
-        self.requests.labels(model, version, outcome).inc()
-        self.request_seconds.labels(model, version).observe(seconds)
+        series = self._request_series.get((model, version, outcome))
+        if series is None:
+            series = (self.requests.labels(model, version, outcome), self.request_seconds.labels(model, version))
+            self._request_series[model, version, outcome] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
     def not_served(self, reason: str) -> None:
         """Count one ModelInfer call for a model that does not serve; the name it gave stays out of the labels."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import ArtifactError, ModelNotFound, NotReady
-from serving.manifest import Manifest, Policy, is_model_name, read_manifest, read_policy
-from serving.runner import Inbox
+from serving.inbox import Inbox
+from serving.manifest import Manifest, is_model_name, read_manifest
+from serving.policy import Policy, read_policy
 
 log = logging.getLogger(__name__)
 

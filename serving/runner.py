@@ -1,198 +1,317 @@
-"""The shell around the batcher: one plain thread per model that takes requests, runs batches and hands out answers.
+"""The shell around the batcher: plain threads that take requests, run batches and hand out answers.
 
 The only caller of the batcher and of the engine. Requests come in through `put` (any thread) with a reply to be made;
-`step` is one turn of the loop and needs no thread of its own. Knows no wire, no engine by name, no metrics library.
+`step` is one turn of an instance's loop and needs no thread of its own. Knows no wire, no engine by name, no metrics
+library.
 """
 
 import itertools
 import logging
 import threading
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
-from serving.batching import NEVER_NS, Batch, Batcher, Refusal, Ticket
-from serving.clock import Clock
+from serving.batching import NEVER_NS, Batch, Batcher, Span, Ticket
+from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.engine.base import Engine
-from serving.errors import Cancelled, DeadlineExceeded, Draining, EngineError, QueueFull, ServingError
+from serving.engine.turns import Member, Turns
+from serving.errors import Cancelled, DeadlineExceeded, EngineError, ServingError
+from serving.inbox import Reply
 from serving.manifest import Manifest
-from serving.tensors import Arrays, Rows, pack, scatter
+from serving.policy import Policy
+from serving.refusals import error_of
+from serving.tensors import Answer, Part, Rows, pack, scatter
 
 log = logging.getLogger(__name__)
 
-
-class Reply(Protocol):
-    """Where the one answer or the one error of a request goes; called from the runner's thread, must not block."""
-
-    def answer(self, outputs: Arrays) -> None:
-        """Take the request's own rows of every output."""
-
-    def fail(self, error: ServingError) -> None:
-        """Take the request's error."""
-
-
-class Inbox(Protocol):
-    """What a front sees of a runner."""
-
-    def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None) -> int:
-        """Queue a checked request and return its ticket's id; `reply` is called exactly once, unless this raises."""
-
-    def cancel(self, ticket_id: int) -> None:
-        """Take a request back if it has not started; its reply then fails with `Cancelled`."""
+MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 
 
 class RunnerMetrics(Protocol):
     """What a runner reports, as it happens."""
 
-    def queued(self, rows: int) -> None:
-        """Rows that wait now."""
+    def watch(self, *, waiting_rows: Callable[[], float], backlog_seconds: Callable[[], float]) -> None:
+        """Take what tells, at any time, the rows that wait and the predicted seconds of all accepted work."""
 
-    def batch_started(self, batch: Batch) -> None:
-        """An engine call begins."""
+    def batch_started(self, batch: Batch, *, waits_ns: Sequence[int]) -> None:
+        """An engine call begins; the requests whose first it is have waited so long."""
 
-    def batch_ran(self, batch: Batch, *, started_ns: int, finished_ns: int) -> None:
+    def batch_ran(self, batch: Batch, *, nanoseconds: int) -> None:
         """An engine call ended well."""
 
     def batch_failed(self, batch: Batch) -> None:
         """An engine call raised."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    rows: Rows
-    reply: Reply
+class _Request:
+    """A live request: its answer in the making and where that goes."""
+
+    __slots__ = ("answer", "reply", "started", "ticket")
+
+    def __init__(self, ticket: Ticket, answer: Answer, reply: Reply) -> None:
+        self.ticket = ticket
+        self.answer = answer
+        self.reply = reply
+        self.started = False
+
+
+class _Work(NamedTuple):
+    """A batch with what it is made of."""
+
+    batch: Batch
+    parts: list[Part]
+    waits_ns: list[int]
 
 
 class Runner:
-    """One model version's queue, batcher and engine.
+    """One model version's batcher and engine, and the threads between them.
 
-    The batcher is touched under one lock only; the engine by whoever calls `step`, one at a time.
+    The batcher is touched under one lock only; the engine by whoever calls `step`, one call per instance at a time.
     """
 
-    def __init__(
-        self, *, manifest: Manifest, engine: Engine, batcher: Batcher, clock: Clock, metrics: RunnerMetrics
+    def __init__(  # noqa: PLR0913  the parts it brings together
+        self,
+        *,
+        manifest: Manifest,
+        policy: Policy,
+        engine: Engine,
+        batcher: Batcher,
+        turns: Turns,
+        clock: Clock,
+        metrics: RunnerMetrics,
     ) -> None:
         self._manifest = manifest
+        self._policy = policy
         self._engine = engine
         self._batcher = batcher
+        self._turns = turns
+        self._member = Member()
         self._clock = clock
         self._metrics = metrics
         self._ids = itertools.count(1)
-        self._waiting: dict[int, _Waiting] = {}
+        self._requests: dict[int, _Request] = {}
+        self._free_instances = policy.instances
         self._draining = False
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._work_came = threading.Condition(self._lock)
+        self._deadline_came = threading.Condition(self._lock)
+        self._alarm_ns = NEVER_NS
+        self._threads: list[threading.Thread] = []
+        metrics.watch(
+            waiting_rows=lambda: batcher.waiting_rows,
+            backlog_seconds=lambda: batcher.backlog_seconds,
+        )
 
-    def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None) -> int:
+    def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None, priority: int | None = None) -> int:
         """Queue a checked request; any thread.
+
+        Args:
+            rows: of the request.
+            reply: is called exactly once, unless this raises.
+            deadline_ns: on the server's clock; None for no deadline.
+            priority: 1 (first) to 9; None for the model's default.
 
         Raises:
             QueueFull: the model's queue has no room for its rows.
-            DeadlineExceeded: the deadline has passed already.
+            Overloaded: its deadline cannot be met behind the present backlog.
+            DeadlineExceeded: the deadline has passed already, or could not be met on an idle server.
             Draining: the server is stopping.
         """
+        policy = self._policy
         now_ns = self._clock.now_ns()
+        levels = 0 if priority is None else priority - policy.default_priority
         ticket = Ticket(
             id=next(self._ids),
-            rows=rows.rows,
-            steps=rows.steps,
+            lengths=rows.lengths.tolist(),
             enqueued_ns=now_ns,
             deadline_ns=NEVER_NS if deadline_ns is None else deadline_ns,
+            handicap_ns=int(levels * policy.priority_step_ms * MILLISECOND_NS),
         )
-        with self._changed:
-            refusal = self._batcher.admit(ticket, now_ns=now_ns)
-            if refusal is not None:
-                raise self._error_of(refusal)
-            self._waiting[ticket.id] = _Waiting(rows, reply)
-            self._metrics.queued(self._batcher.queued_rows)
-            self._changed.notify()
+        request = _Request(ticket, Answer(self._manifest, rows), reply)
+        with self._lock:
+            refused = self._batcher.admit(ticket, now_ns=now_ns)
+            if refused is not None:
+                raise error_of(refused, self._manifest.name, self._batcher)
+            self._requests[ticket.id] = request
+            if self._free_instances:
+                self._work_came.notify()
+            if ticket.deadline_ns < self._alarm_ns:
+                self._deadline_came.notify()
         return ticket.id
 
     def cancel(self, ticket_id: int) -> None:
-        """Take a request back if it has not started; any thread."""
-        if ticket_id not in self._waiting:
+        """Let a request go that has not been answered; any thread. What the engine does for it then is dropped."""
+        if ticket_id not in self._requests:
             return
-        with self._changed:
-            waiting = self._waiting.pop(ticket_id) if self._batcher.cancel(ticket_id) else None
-            self._metrics.queued(self._batcher.queued_rows)
-        if waiting is not None:
-            waiting.reply.fail(Cancelled("the client cancelled the request"))
+        with self._lock:
+            request = self._requests.pop(ticket_id) if self._batcher.cancel(ticket_id) else None
+            self._wake_if_drained()
+        if request is not None:
+            request.reply.fail(Cancelled("the client cancelled the request"))
 
-    def step(self) -> bool:
-        """Expire what is late, run one batch if anything waits, hand out its answers; False if there was nothing."""
-        with self._changed:
-            decision = self._batcher.poll(self._clock.now_ns())
-            expired = [self._waiting.pop(ticket.id) for ticket in decision.expired]
-            tickets = decision.batch.tickets if decision.batch is not None else ()
-            members = [self._waiting.pop(ticket.id) for ticket in tickets]
-            self._metrics.queued(self._batcher.queued_rows)
-        for waiting in expired:
-            waiting.reply.fail(DeadlineExceeded("the deadline passed while the request waited in the queue"))
-        if decision.batch is not None:
-            self._run(decision.batch, members)
-        return bool(expired or members)
+    def expire(self) -> int:
+        """Fail the requests whose deadline has come, wherever they are; returns the next deadline on the clock."""
+        with self._lock:
+            expired = [self._requests.pop(ticket.id) for ticket in self._batcher.expire(self._clock.now_ns())]
+            self._alarm_ns = alarm_ns = self._batcher.next_deadline_ns
+            self._wake_if_drained()
+        _fail_late(expired)
+        return alarm_ns
+
+    def step(self, *, free_since_ns: int | None = None) -> bool:
+        """Expire what is late, run one batch if anything waits, hand out its answers; False if there was nothing.
+
+        Args:
+            free_since_ns: when this instance became free for the work that waits; None for now.
+        """
+        with self._lock:
+            now_ns = self._clock.now_ns()
+            decision = self._batcher.poll(now_ns, free_instances=self._free_instances)
+            expired = [self._requests.pop(ticket.id) for ticket in decision.expired]
+            work = None if decision.batch is None else self._gather(decision.batch, now_ns)
+            self._free_instances -= 1
+        try:
+            _fail_late(expired)
+            if work is not None:
+                ran = self._run(work)
+                self._finish(work.batch, ran, free_since_ns=now_ns if free_since_ns is None else free_since_ns)
+        finally:
+            with self._lock:
+                self._free_instances += 1
+                self._wake_if_drained()
+        return bool(expired) or work is not None
 
     def start(self) -> None:
-        """Run the loop in a thread of its own until `drain` has been called and nothing waits."""
-        self._thread = threading.Thread(target=self._loop, name=f"runner-{self._manifest.name}")
-        self._thread.start()
+        """Run the loops in threads of their own until `drain` has been called and nothing is live."""
+        name = f"{self._manifest.name}-{self._manifest.version}"
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"runner-{name}-{instance}")
+            for instance in range(self._policy.instances)
+        ]
+        self._threads.append(threading.Thread(target=self._watch_deadlines, name=f"deadlines-{name}"))
+        for thread in self._threads:
+            thread.start()
 
     def drain(self) -> None:
-        """Take nothing new from now on; what waits is still answered."""
-        with self._changed:
+        """Take nothing new from now on; what was accepted is still answered."""
+        with self._lock:
             self._draining = True
             self._batcher.drain()
-            self._changed.notify()
+            self._work_came.notify_all()
+            self._deadline_came.notify_all()
 
     def join(self) -> None:
-        """Wait until the drained loop has answered everything."""
-        if self._thread is not None:
-            self._thread.join()
+        """Wait until the drained loops have answered everything."""
+        for thread in self._threads:
+            thread.join()
 
     def _loop(self) -> None:
+        free_since_ns: int | None = None
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._draining)
-                if self._draining and not self._waiting:
+            with self._lock:
+                if not self._batcher.waiting_rows:
+                    free_since_ns = None
+                    self._work_came.wait_for(lambda: self._batcher.waiting_rows or self._drained())
+                if not self._batcher.waiting_rows:
                     return
-            self.step()
+            with self._turns.turn(self._member, threads=self._engine.threads):
+                free_since_ns = self._take_turn(free_since_ns)
+                while self._batcher.waiting_rows and self._turns.goes_on(self._member):
+                    free_since_ns = self._take_turn(free_since_ns)
 
-    def _run(self, batch: Batch, members: Sequence[_Waiting]) -> None:
+    def _take_turn(self, free_since_ns: int | None) -> int:
+        """Make one step and have it charged; returns when it ended."""
         started_ns = self._clock.now_ns()
-        self._metrics.batch_started(batch)
-        try:
-            requests = [member.rows for member in members]
-            answers = scatter(self._manifest, self._engine.run(pack(self._manifest, requests)), requests)
-        except Exception as error:  # noqa: BLE001  the engine is foreign code, and the loop must outlive it
-            self._metrics.batch_failed(batch)
-            self._isolate(batch, members, error)
-            return
-        self._metrics.batch_ran(batch, started_ns=started_ns, finished_ns=self._clock.now_ns())
-        for member, outputs in zip(members, answers, strict=True):
-            member.reply.answer(outputs)
+        backlog_seconds = self._batcher.backlog_seconds
+        self.step(free_since_ns=free_since_ns)
+        ended_ns = self._clock.now_ns()
+        seconds = (ended_ns - started_ns) / NANOSECONDS_PER_SECOND
+        self._turns.used(self._member, seconds=seconds, backlog_seconds=backlog_seconds)
+        return ended_ns
 
-    def _isolate(self, batch: Batch, members: Sequence[_Waiting], error: Exception) -> None:
-        """Run the members of a failed batch one by one, so that only the culprit fails."""
-        if len(members) > 1:
-            log.warning("batch of %d requests failed (%s); running them one by one", len(members), error)
-            for ticket, member in zip(batch.tickets, members, strict=True):
-                self._run(Batch(tickets=(ticket,)), [member])
+    def _drained(self) -> bool:
+        return self._draining and not self._batcher.live_tickets
+
+    def _watch_deadlines(self) -> None:
+        """Tell callers on time, also while every instance is in a long call."""
+        while True:
+            alarm_ns = self.expire()
+            with self._lock:
+                if self._drained():
+                    return
+                seconds = (alarm_ns - self._clock.now_ns()) / NANOSECONDS_PER_SECOND
+                self._deadline_came.wait(
+                    None if alarm_ns == NEVER_NS else min(max(seconds, 0.0), threading.TIMEOUT_MAX)
+                )
+
+    def _gather(self, batch: Batch, now_ns: int) -> _Work:
+        parts, waits_ns = [], []
+        for ticket_id, row, start, stop in batch.spans:
+            request = self._requests[ticket_id]
+            parts.append(Part(request.answer, row, start, stop))
+            if not request.started:
+                request.started = True
+                waits_ns.append(now_ns - request.ticket.enqueued_ns)
+        return _Work(batch, parts, waits_ns)
+
+    def _run(self, work: _Work) -> bool:
+        """Run a batch, or its rows one by one if it fails; returns whether it ran as a whole."""
+        started_ns = self._clock.now_ns()
+        self._metrics.batch_started(work.batch, waits_ns=work.waits_ns)
+        try:
+            scatter(self._manifest, self._engine.run(pack(self._manifest, work.parts)), work.parts)
+        except Exception as error:  # noqa: BLE001  the engine is foreign code, and the loop must outlive it
+            self._metrics.batch_failed(work.batch)
+            self._isolate(work, error)
+            return False
+        self._metrics.batch_ran(work.batch, nanoseconds=self._clock.now_ns() - started_ns)
+        return True
+
+    def _isolate(self, work: _Work, error: Exception) -> None:
+        """Run the rows of a failed batch one by one, so that only the culprit's request fails."""
+        if len(work.parts) > 1:
+            log.warning("batch of %d rows failed (%s); running them one by one", len(work.parts), error)
+            for span, part in zip(work.batch.spans, work.parts, strict=True):
+                if span.ticket in self._requests:
+                    steps = span.stop - span.start
+                    alone = Batch(spans=(span,), steps=steps, predicted_seconds=work.batch.predicted_seconds)
+                    self._run(_Work(alone, [part], []))
             return
         fault = uuid.uuid4().hex[:12]
-        log.error("engine fault %s: model %s, %s", fault, self._manifest.name, batch, exc_info=error)
-        members[0].reply.fail(
-            EngineError(f"model '{self._manifest.name}' failed on this request; the server's log has it as {fault}")
+        log.error("engine fault %s: model %s, %s", fault, self._manifest.name, work.batch, exc_info=error)
+        self._fail_one(
+            work.batch.spans[0],
+            EngineError(f"model '{self._manifest.name}' failed on this request; the server's log has it as {fault}"),
         )
 
-    def _error_of(self, refusal: Refusal) -> ServingError:
-        match refusal:
-            case Refusal.QUEUE_FULL:
-                return QueueFull(
-                    f"the queue of model '{self._manifest.name}' is full ({self._batcher.queued_rows} rows wait); "
-                    "retry later, or raise max_queue_rows in its model.yaml"
-                )
-            case Refusal.DEADLINE_PASSED:
-                return DeadlineExceeded("the deadline had passed when the request arrived")
-            case Refusal.DRAINING:
-                return Draining("the server is stopping; retry on another replica")
+    def _fail_one(self, span: Span, error: ServingError) -> None:
+        with self._lock:
+            request = self._requests.pop(span.ticket) if self._batcher.cancel(span.ticket) else None
+        if request is not None:
+            request.reply.fail(error)
+
+    def _finish(self, batch: Batch, ran: bool, *, free_since_ns: int) -> None:  # noqa: FBT001  _run's answer
+        """Hand out the answers that are whole now; one that comes after its deadline is late all the same."""
+        with self._lock:
+            now_ns = self._clock.now_ns()
+            seconds = (now_ns - free_since_ns) / NANOSECONDS_PER_SECOND
+            tickets = self._batcher.finished(batch, seconds=seconds if ran else None)
+            requests = [self._requests.pop(ticket.id) for ticket in tickets]
+            if self._batcher.waiting_rows and self._free_instances:
+                self._work_came.notify_all()
+        late = [request for request in requests if request.ticket.deadline_ns <= now_ns]
+        _fail_late(late)
+        for request in requests:
+            if request.ticket.deadline_ns > now_ns:
+                request.reply.answer(request.answer.outputs)
+
+    def _wake_if_drained(self) -> None:
+        if self._drained():
+            self._work_came.notify_all()
+            self._deadline_came.notify_all()
+
+
+def _fail_late(requests: Iterable[_Request]) -> None:
+    for request in requests:
+        request.reply.fail(DeadlineExceeded("the deadline passed before the answer was ready"))

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from serving.errors import ArtifactError
-from serving.manifest import Manifest, Policy, Tensor, read_manifest, read_policy
+from serving.manifest import Manifest, Tensor, read_manifest
+from serving.policy import Policy, read_policy
 from tests.support.artefacts import BLANK, SYMBOLS, write_ctc, write_lstm
 
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from serving.batching import Batcher, Limits
+from serving.batching import Batcher, CostModel, WholeSequence
 from serving.clock import SystemClock
 from serving.engine.onnx import OnnxEngine
+from serving.engine.turns import Turns
 from serving.errors import ArtifactError, ModelNotFound, NotReady
-from serving.manifest import Manifest, Policy
+from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
+from serving.policy import Policy
 from serving.repository import Repository, load_repository
 from serving.runner import Runner
 from tests.support.artefacts import write_lstm
@@ -17,10 +19,13 @@ from tests.support.artefacts import write_lstm
 
 def load(manifest: Manifest, policy: Policy, directory: Path) -> Runner:
     """Make a runner that was never started."""
+    cost = CostModel()
     return Runner(
         manifest=manifest,
+        policy=policy,
         engine=OnnxEngine(manifest, directory / "model.onnx", device="cpu", threads=1),
-        batcher=Batcher(Limits(max_batch_rows=policy.max_batch_rows, max_queue_rows=policy.max_queue_rows)),
+        batcher=Batcher(WholeSequence(cost), cost, max_queue_rows=policy.max_queue_rows),
+        turns=Turns(1),
         clock=SystemClock(),
         metrics=ServerMetrics(cpu_threads=1).of_model(manifest.name, str(manifest.version)),
     )

@@ -1,84 +1,268 @@
-"""One model's queue and the rule that forms its batches.
+"""One model's live rows: who is admitted, what runs next, what is finished. The policy picks; this keeps the promises.
 
 Promises, each a property test:
 
-1. An admitted ticket leaves exactly once: in a batch, expired, or cancelled.
-2. No batch exceeds `max_batch_rows`, but for a single larger ticket, which runs alone; without `mixed_lengths` all its
-   tickets have one length.
-3. The oldest waiting ticket is in every batch, so nobody starves. Younger ones may overtake those between that do not
-   fit; a ticket that would fit is never passed over for a younger one.
+1. An admitted ticket leaves exactly once: finished, expired, or cancelled. Each step of its rows runs exactly once, in
+   order, unless it left before.
+2. No batch exceeds the rows that the policy allows; a larger ticket runs in several.
+3. The most urgent waiting row is in every batch, and urgency never changes while a row waits: whoever arrives late
+   enough comes behind it, so nobody starves.
 4. Nothing is run at or after its deadline.
-5. Whenever a ticket waits, a poll gives a batch: an idle engine never waits for company.
-6. The queue never holds more than `max_queue_rows` rows.
+5. Whenever a row waits, a poll gives a batch: an idle engine never waits for company.
+6. No more than `max_queue_rows` rows wait.
+7. A ticket whose deadline cannot be met behind the present work is refused at once. One that would break a deadline
+   that was accepted goes behind it, however urgent it is.
 """
 
-from serving.batching.tickets import Batch, Decision, Limits, Refusal, Ticket
+import heapq
+from bisect import insort
+from operator import attrgetter
+
+from serving.batching.cost import CostModel
+from serving.batching.forecast import Forecast, Timetable
+from serving.batching.policies import Pick, Policy
+from serving.batching.tickets import NANOSECONDS, NEVER_NS, Batch, Decision, Refusal, Refused, Row, Span, Ticket
+
+PROBE_NS = NANOSECONDS
+"""How often an idle model runs a ticket that it believes hopeless, so that a wrong belief is corrected."""
+MOST_ADDED = 1 / 32
+"""Of the live rows, how many may be admitted on one timetable: each makes it a little less exact."""
+FEW_ROWS = 8
+"""So many are put into the sorted queue one by one, which is quicker than sorting it."""
+_ORDER = attrgetter("order")
+
+
+class _Live:
+    """A ticket that has not left, and its rows."""
+
+    __slots__ = ("rows", "ticket", "unfinished")
+
+    def __init__(self, ticket: Ticket, rows: list[Row]) -> None:
+        self.ticket = ticket
+        self.rows = rows
+        self.unfinished = len(rows)
 
 
 class Batcher:
-    """Queue of one model. Not thread-safe; told the time, never asks for it."""
+    """Live rows of one model. Not thread-safe; told the time, never asks for it."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._waiting: dict[int, Ticket] = {}  # in order of admission
-        self._queued_rows = 0
+    def __init__(self, policy: Policy, cost: CostModel, *, max_queue_rows: int, instances: int = 1) -> None:
+        """Start empty.
+
+        Args:
+            policy: picks rows; shares `cost`.
+            cost: learns from `finished`.
+            max_queue_rows: rows that may wait.
+            instances: engine calls at a time.
+        """
+        self._max_queue_rows = max_queue_rows
+        self._policy = policy
+        self._cost = cost
+        self._instances = instances
+        self._forecast = Forecast(cost, policy, instances=instances)
+        self._live: dict[int, _Live] = {}
+        self._waiting: list[Row] = []  # most urgent first
+        self._deadlines: list[tuple[int, int]] = []  # heap of (deadline, ticket), also of some that have left
+        self._live_rows = 0
+        self._live_steps = 0
+        self._longest_steps = 0  # of a live row, at most
+        self._ends_ns: dict[Span, int] = {}  # of the present calls, by their first span
+        self._timetable: Timetable | None = None
+        self._last_probe_ns = -PROBE_NS
         self._draining = False
 
     def __repr__(self) -> str:
-        return f"Batcher(tickets={len(self._waiting)}, rows={self._queued_rows}, draining={self._draining})"
+        return (
+            f"Batcher(tickets={len(self._live)}, waiting_rows={len(self._waiting)}, live_rows={self._live_rows}, "
+            f"live_steps={self._live_steps}, draining={self._draining})"
+        )
 
     @property
-    def queued_rows(self) -> int:
-        """Rows that wait now."""
-        return self._queued_rows
+    def waiting_rows(self) -> int:
+        """Rows that are not in the engine now."""
+        return len(self._waiting)
 
-    def admit(self, ticket: Ticket, *, now_ns: int) -> Refusal | None:
-        """Take the ticket into the queue, or say why not; a refused ticket is not kept."""
-        if self._draining:
-            return Refusal.DRAINING
-        if ticket.deadline_ns <= now_ns:
-            return Refusal.DEADLINE_PASSED
-        if self._queued_rows + ticket.rows > self._limits.max_queue_rows:
-            return Refusal.QUEUE_FULL
-        self._waiting[ticket.id] = ticket
-        self._queued_rows += ticket.rows
+    @property
+    def live_tickets(self) -> int:
+        """Tickets that have not left."""
+        return len(self._live)
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Predicted seconds until everything accepted is done."""
+        if not self._live:
+            return 0.0
+        return self._forecast.rates(self._live_rows).work(self._live_rows, self._live_steps)
+
+    @property
+    def next_deadline_ns(self) -> int:
+        """The earliest deadline of a live ticket, `NEVER_NS` without one."""
+        while self._deadlines and self._deadlines[0][1] not in self._live:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else NEVER_NS
+
+    def admit(self, ticket: Ticket, *, now_ns: int) -> Refused | None:
+        """Take the ticket, or say why not; a refused ticket is not kept."""
+        rows = [Row(ticket, index, self._policy.key_ns(ticket, steps)) for index, steps in enumerate(ticket.lengths)]
+        refused = self._refusal(ticket, rows, now_ns)
+        if refused is not None:
+            return refused
+        self._live[ticket.id] = _Live(ticket, rows)
+        self._live_rows += len(rows)
+        self._live_steps += sum(ticket.lengths)
+        if ticket.deadline_ns != NEVER_NS:
+            self._remember_deadline(ticket)
+        self._longest_steps = max(self._longest_steps, *ticket.lengths)
+        if self._timetable is not None:
+            self._timetable.add(rows)
+        self._wait(rows)
         return None
 
     def cancel(self, ticket_id: int) -> bool:
-        """Take a ticket out of the queue; False if it is not there (left already, or never admitted)."""
-        return self._leave(ticket_id)
+        """Let a ticket go, whether it waits or runs; False if it is not there (left already, or never admitted)."""
+        live = self._live.pop(ticket_id, None)
+        if live is None:
+            return False
+        self._timetable = None
+        self._waiting = [row for row in self._waiting if row.ticket.id != ticket_id]
+        self._live_rows -= live.unfinished
+        self._live_steps -= sum(row.remaining for row in live.rows)
+        return True
 
     def drain(self) -> None:
-        """Admit nothing from now on; what waits is still run."""
+        """Admit nothing from now on; what is live is still run."""
         self._draining = True
 
-    def poll(self, now_ns: int) -> Decision:
-        """Decide what happens now; call it whenever the engine is free and something may be waiting."""
-        expired = tuple(ticket for ticket in self._waiting.values() if ticket.deadline_ns <= now_ns)
-        for ticket in expired:
-            self._leave(ticket.id)
-        return Decision(expired=expired, batch=self._form_batch())
+    def expire(self, now_ns: int) -> tuple[Ticket, ...]:
+        """Let the tickets go whose deadline has come, waiting or running; earliest deadline first."""
+        expired = []
+        while self.next_deadline_ns <= now_ns:
+            expired.append(self._live[self._deadlines[0][1]].ticket)
+            self.cancel(expired[-1].id)
+        return tuple(expired)
 
-    def _form_batch(self) -> Batch | None:
+    def poll(self, now_ns: int, *, free_instances: int = 1) -> Decision:
+        """Decide what happens now; call it whenever an engine is free and something may be waiting.
+
+        Args:
+            now_ns: the time.
+            free_instances: engines that could take a part of what waits, the caller's with them.
+        """
+        expired = self.expire(now_ns)
         if not self._waiting:
-            return None
-        oldest = next(iter(self._waiting.values()))
-        chosen = [oldest]
-        room = self._limits.max_batch_rows - oldest.rows
-        for ticket in self._waiting.values():
-            if room <= 0:
-                break
-            fits = ticket.rows <= room and (self._limits.mixed_lengths or ticket.steps == oldest.steps)
-            if fits and ticket is not oldest:
-                chosen.append(ticket)
-                room -= ticket.rows
-        for ticket in chosen:
-            self._leave(ticket.id)
-        return Batch(tickets=tuple(chosen))
+            return Decision(expired=expired)
+        share = -(-len(self._waiting) // free_instances)
+        pick = self._policy.pick(self._waiting, most_rows=min(share, self._policy.most_rows()), now_ns=now_ns)
+        return Decision(expired=expired, batch=self._start(pick, now_ns))
 
-    def _leave(self, ticket_id: int) -> bool:
-        ticket = self._waiting.pop(ticket_id, None)
-        if ticket is None:
-            return False
-        self._queued_rows -= ticket.rows
-        return True
+    def finished(self, batch: Batch, *, seconds: float | None) -> tuple[Ticket, ...]:
+        """Take a batch back that ran; returns the tickets that are done with it, which have left.
+
+        Args:
+            batch: from `poll`; spans of tickets that left meanwhile are ignored.
+            seconds: from when the engine was free for it until now; None if that tells nothing about other batches.
+        """
+        if seconds is not None:
+            self._cost.observe(rows=batch.rows, steps=batch.steps, seconds=seconds)
+            self._forecast.ran(batch, live_rows=self._live_rows)
+        self._ends_ns.pop(batch.spans[0], None)
+        self._timetable = None
+        done, again = [], []
+        for span in batch.spans:
+            live = self._live.get(span.ticket)
+            if live is None:
+                continue
+            row = live.rows[span.row]
+            row.done = row.planned = span.stop
+            self._live_steps -= span.stop - span.start
+            if row.done < row.length:
+                again.append(row)
+                continue
+            self._live_rows -= 1
+            live.unfinished -= 1
+            if not live.unfinished:
+                del self._live[span.ticket]
+                done.append(live.ticket)
+        self._wait(again)
+        return tuple(done)
+
+    def _refusal(self, ticket: Ticket, rows: list[Row], now_ns: int) -> Refused | None:
+        if self._draining:
+            return Refused(why=Refusal.DRAINING)
+        if ticket.deadline_ns <= now_ns:
+            return Refused(why=Refusal.DEADLINE_PASSED)
+        if len(self._waiting) + len(rows) > self._max_queue_rows:
+            return Refused(why=Refusal.QUEUE_FULL, retry_ns=int(self.backlog_seconds * NANOSECONDS))
+        return None if self._all_in_time(ticket, now_ns) else self._lateness(ticket, rows, now_ns)
+
+    def _lateness(self, ticket: Ticket, rows: list[Row], now_ns: int) -> Refused | None:
+        alone_ns = int(self._forecast.seconds_alone(max(ticket.lengths)) * NANOSECONDS)
+        if now_ns + alone_ns > ticket.deadline_ns:
+            return self._hopeless(alone_ns, now_ns)
+        if not self._live:
+            return None
+        base_ns = self._base_ns(now_ns)
+        place = self._timetable_with(len(rows), base_ns).place(rows, base_ns=base_ns)
+        if place.late_ns:
+            return Refused(why=Refusal.OVERLOAD, retry_ns=place.late_ns)
+        if place.key_ns is not None:
+            for row in rows:
+                row.order = (max(row.order[0], place.key_ns), *row.order[1:])
+        return None
+
+    def _all_in_time(self, ticket: Ticket, now_ns: int) -> bool:
+        """Return whether everything, with the ticket, is done before the earliest deadline: true on most days."""
+        deadline_ns = min(ticket.deadline_ns, self.next_deadline_ns)
+        if deadline_ns == NEVER_NS:
+            return True
+        rates = self._forecast.rates(self._live_rows + ticket.rows)
+        longest = max(*ticket.lengths, self._longest_steps)
+        everything = rates.work(self._live_rows + ticket.rows, self._live_steps + sum(ticket.lengths))
+        return self._base_ns(now_ns) + int((everything + rates.alone(longest)) * NANOSECONDS) <= deadline_ns
+
+    def _base_ns(self, now_ns: int) -> int:
+        """Return when the present calls end, the mean over all instances."""
+        return now_ns + sum(max(0, end_ns - now_ns) for end_ns in self._ends_ns.values()) // self._instances
+
+    def _timetable_with(self, rows: int, base_ns: int) -> Timetable:
+        """Return the timetable for the company that so many more rows make."""
+        table = self._timetable
+        rates = self._forecast.rates(self._live_rows + rows)
+        if table is None or table.additions >= MOST_ADDED * self._live_rows or table.slots != rates.slots:
+            live = [row for each in self._live.values() for row in each.rows if row.planned < row.length]
+            live.sort(key=_ORDER)
+            self._longest_steps = max((row.length - row.done for row in live), default=0)
+            table = self._timetable = Timetable(live, rates, base_ns=base_ns)
+        return table
+
+    def _hopeless(self, alone_ns: int, now_ns: int) -> Refused | None:
+        if not self._live and now_ns - self._last_probe_ns >= PROBE_NS:
+            self._last_probe_ns = now_ns
+            return None
+        return Refused(why=Refusal.UNREACHABLE, predicted_ns=alone_ns)
+
+    def _remember_deadline(self, ticket: Ticket) -> None:
+        """Put it on the heap; drop those that left before their time when they are most of it."""
+        if len(self._deadlines) > 2 * len(self._live) + 64:
+            self._deadlines = [each for each in self._deadlines if each[1] in self._live]
+            heapq.heapify(self._deadlines)
+        heapq.heappush(self._deadlines, (ticket.deadline_ns, ticket.id))
+
+    def _wait(self, rows: list[Row]) -> None:
+        if len(rows) > FEW_ROWS:
+            self._waiting += rows
+            self._waiting.sort(key=_ORDER)
+            return
+        for row in rows:
+            insort(self._waiting, row, key=_ORDER)
+
+    def _start(self, pick: Pick, now_ns: int) -> Batch:
+        chosen = set(map(id, pick.rows))
+        self._waiting = [row for row in self._waiting if id(row) not in chosen]
+        for row in pick.rows:
+            row.planned = min(row.done + pick.steps, row.length)
+        spans = tuple(Span(row.ticket.id, row.index, row.done, row.planned) for row in pick.rows)
+        seconds = self._cost.seconds(len(spans), pick.steps)
+        self._ends_ns[spans[0]] = now_ns + int(seconds * NANOSECONDS)
+        self._timetable = None
+        return Batch(spans=spans, steps=pick.steps, predicted_seconds=seconds)

@@ -6,11 +6,15 @@ from serving.tensors import Arrays
 
 
 class Engine(Protocol):
-    """Computes one padded batch at a time; blocking, called from one thread."""
+    """Computes padded batches; blocking, called from one thread per instance."""
 
     @property
     def device(self) -> str:
         """Where it computes: `cpu` or `cuda`."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of the CPU budget that a call takes; 0 on a GPU."""
 
     def run(self, feed: Arrays) -> Arrays:
         """Compute the outputs for a feed made by `serving.tensors.pack`; whatever it raises is the engine's fault."""

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import Manifest
-from serving.tensors import Arrays, Rows, pack, scatter
+from serving.tensors import Answer, Arrays, Rows, graph_outputs, pack, scatter
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ ERRORS_ONLY = 3
 
 CRASHING_FUSIONS = ["MatmulTransposeFusion"]
 """ONNX Runtime 1.32 dies of a segmentation fault when it fuses across the casts of an FP16 file on the CPU."""
+
+LONGEST_WARM_UP_SECONDS = 0.5
+"""A call this long is the last of a warm-up: larger ones would only delay the start."""
 
 NVIDIA_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 """What the driver makes on Linux and in WSL. Without it onnxruntime-gpu would log a page of errors for every model."""
@@ -60,7 +64,7 @@ class OnnxEngine:
             ArtifactError: onnxruntime cannot load the file, or its inputs and outputs are not the manifest's.
         """
         self._manifest = manifest
-        self._outputs = [tensor.name for tensor in manifest.outputs]
+        self._outputs = [tensor.name for tensor in graph_outputs(manifest)]
         onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -79,6 +83,7 @@ class OnnxEngine:
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ArtifactError(f"{model}: onnxruntime cannot load it: {error}") from error
         self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        self.threads = threads if self.device == "cpu" else 0
         if device == "cuda" and self.device != "cuda" and manifest.precision != "int8":
             raise EngineUnavailable(
                 "--device cuda: onnxruntime fell back to the CPU; its log says which library failed"
@@ -92,21 +97,34 @@ class OnnxEngine:
         self._check_signature(model)
 
     def run(self, feed: Arrays) -> Arrays:
-        """Compute the manifest's outputs for a packed feed."""
+        """Compute the manifest's outputs, and a stepwise model's next state, for a packed feed."""
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
 
-    def warm_up(self, shapes: Iterable[tuple[int, int]]) -> None:
-        """Run zeros once per (rows, steps), so that the first callers do not pay for allocation and kernel choice.
+    def warm_up(self, shapes: Iterable[tuple[int, int]], clock: Clock) -> list[tuple[int, int, float]]:
+        """Run zeros for each (rows, steps), so that the first callers do not pay for allocation and kernel choice.
+
+        A shape whose row takes too long for a warm-up ends it; the first is always run.
+
+        Returns:
+            (rows, steps, seconds) of each shape's second run: what the cost model starts from.
 
         Raises:
             ArtifactError: the model fails on them, or answers in other shapes than its manifest says.
         """
+        measured = []
         for rows, steps in shapes:
-            batch = _zeros(self._manifest, rows, steps)
-            try:
-                scatter(self._manifest, self.run(pack(self._manifest, [batch])), [batch])
-            except Exception as error:
-                raise ArtifactError(f"warm-up with {rows} rows of {steps} steps failed: {error}") from error
+            for _ in range(2):
+                started_ns = clock.now_ns()
+                parts = Answer(self._manifest, _zeros(self._manifest, rows, steps)).whole()
+                try:
+                    scatter(self._manifest, self.run(pack(self._manifest, parts)), parts)
+                except Exception as error:
+                    raise ArtifactError(f"warm-up with {rows} rows of {steps} steps failed: {error}") from error
+                seconds = (clock.now_ns() - started_ns) / NANOSECONDS_PER_SECOND
+            measured.append((rows, steps, seconds))
+            if seconds > LONGEST_WARM_UP_SECONDS:
+                break
+        return measured
 
     def _check_signature(self, model: Path) -> None:
         manifest = self._manifest
@@ -116,7 +134,6 @@ class OnnxEngine:
         expected_outputs = set(self._outputs)
         if manifest.state is not None:
             expected_inputs.add(manifest.state.input)
-            expected_outputs.add(manifest.state.output)
         for side, found, expected in (
             ("inputs", {node.name for node in self._session.get_inputs()}, expected_inputs),
             ("outputs", {node.name for node in self._session.get_outputs()}, expected_outputs),

@@ -2,7 +2,7 @@
 
 Everything that a client can get wrong is refused here, before it could enter a batch. Source of the rules: Open
 Inference Protocol v2 (tensor contents: raw and typed exclude each other for the whole message; raw is little-endian,
-row-major, in the order of the inputs) and Triton's extension "parameters" (`timeout`, `sequence_*`).
+row-major, in the order of the inputs).
 """
 
 import math
@@ -13,208 +13,226 @@ from numpy.typing import NDArray
 
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest
-from serving.manifest import BATCH, TIME, Manifest, Policy, Tensor
-from serving.tensors import Array, Arrays, Rows
+from serving.manifest import BATCH, TIME, Manifest, Tensor
+from serving.policy import Policy
+from serving.tensors import Array, Rows
 from serving.wire.outputs import listed, refuse_parameters
-
-MICROSECOND_NS = 1_000
-LARGEST_TIMEOUT_US = 2**53
-SERVER_HELD_STATE = ("sequence_id", "sequence_start", "sequence_end")
+from serving.wire.parameters import check_parameters
+from serving.wire.state import StateToken
 
 
-def decode(message: oip.ModelInferRequest, manifest: Manifest, policy: Policy) -> Rows:
-    """Check a request against the model's description and limits, and view its tensors as arrays without copying raw.
+class Decoder:
+    """Checks and views the requests of one model version.
 
-    Returns:
-        The rows, finite, and zero beyond each row's length.
-
-    Raises:
-        InvalidRequest: names the tensor, what came, and what was expected.
+    Made once per version: what a request is compared with does not change, and looking it up for every request would
+    take longer than the comparison.
     """
-    _check_parameters(message)
-    tensors = _tensors_by_name(message, manifest)
-    arrays = {name: _array(message, index, tensors[name]) for name, index in _positions(message).items()}
-    rows = _common_size(arrays, tensors, axis=BATCH, limit=policy.max_request_rows, knob="max_request_rows")
-    time = _common_size(arrays, tensors, axis=TIME, limit=policy.max_steps, knob="max_steps")
-    lengths = _lengths(arrays.pop(manifest.lengths_input or "", None), manifest, rows=rows, time=time)
-    inputs = {name: _checked_values(tensors[name], array, lengths, manifest, policy) for name, array in arrays.items()}
-    return Rows(inputs=inputs, lengths=lengths, time=time)
 
+    def __init__(self, manifest: Manifest, policy: Policy) -> None:
+        self._manifest = manifest
+        self._policy = policy
+        self._state = None if manifest.state is None else StateToken(manifest, manifest.state)
+        self._required = [tensor.name for tensor in manifest.inputs]
+        self._known = {tensor.name: _Expected(tensor) for tensor in manifest.inputs}
+        if manifest.lengths_input is not None:
+            lengths = Tensor(name=manifest.lengths_input, datatype="INT64", shape=(BATCH,))
+            self._known[lengths.name] = _Expected(lengths)
+        clips = manifest.precision == "int8" and policy.out_of_range != "allow"
+        self._range = manifest.input_range if clips else {}
 
-def timeout_ns(message: oip.ModelInferRequest) -> int | None:
-    """Return the request parameter `timeout` (microseconds, as Triton has it) in nanoseconds, None without one.
+    def decode(self, message: oip.ModelInferRequest) -> Rows:
+        """Check a request against the model's description and limits, and view its raw tensors without copying them.
 
-    Raises:
-        InvalidRequest: not a whole number of microseconds that could be a timeout.
-    """
-    if "timeout" not in message.parameters:
-        return None
-    parameter = message.parameters["timeout"]
-    kind = parameter.WhichOneof("parameter_choice")
-    value = getattr(parameter, kind) if kind in ("int64_param", "uint64_param") else None
-    if value is None or not 0 <= value <= LARGEST_TIMEOUT_US:
-        raise InvalidRequest(
-            f"parameter 'timeout' must be a whole number of microseconds (int64) from 0 to {LARGEST_TIMEOUT_US}"
-        )
-    return int(value) * MICROSECOND_NS or None  # Triton: 0 means none
+        Returns:
+            The rows, finite, and zero beyond each row's length.
 
-
-def _check_parameters(message: oip.ModelInferRequest) -> None:
-    for name in SERVER_HELD_STATE:
-        if name in message.parameters and _is_set(message.parameters[name]):
+        Raises:
+            InvalidRequest: names the tensor, what came, and what was expected.
+            StateMismatch: the state that it goes on from is another model version's.
+        """
+        if message.parameters:
+            check_parameters(message)
+        names = [tensor.name for tensor in message.inputs]
+        if names != self._required:
+            self._check_names(names)
+        if message.raw_input_contents and len(message.raw_input_contents) != len(names):
             raise InvalidRequest(
-                f"parameter '{name}' asks the server to keep a sequence's state between requests; this server keeps "
-                "none, so that any replica can answer: send whole sequences"
+                f"raw_input_contents has {len(message.raw_input_contents)} entries for {len(names)} inputs; "
+                "send one for each, or typed contents for all"
             )
+        state: Array | None = None
+        arrays: dict[str, Array] = {}
+        for index, name in enumerate(names):
+            if name in self._known:
+                arrays[name] = _array(message, index, self._known[name])
+            else:
+                assert self._state is not None, "names were checked"
+                state = self._state.view(message, index)
+        rows, time = self._sizes(arrays)
+        sent = arrays.pop(self._manifest.lengths_input or "", None)
+        lengths = np.array([time] * rows, np.int64) if sent is None else self._lengths(sent, time)
+        beyond = None if sent is None else np.arange(time) >= lengths[:, None]
+        inputs = {name: self._checked(self._known[name].tensor, array, beyond) for name, array in arrays.items()}
+        states = None if state is None or self._state is None else self._state.read(state, rows=rows)
+        return Rows(inputs=inputs, lengths=lengths, time=time, state=states)
+
+    def _check_names(self, names: list[str]) -> None:
+        """Refuse missing, unknown and repeated names."""
+        manifest = self._manifest
+        expected = f"model '{manifest.name}' takes {listed(self._required)}"
+        if not names:
+            raise InvalidRequest(f"the request has no inputs; {expected}")
+        for name in names:
+            if name not in self._known and (self._state is None or name != self._state.name):
+                if name == "state" and self._state is None:
+                    raise InvalidRequest(
+                        f"model '{manifest.name}' cannot go on from a state: it is not stepwise and needs each "
+                        "sequence whole; leave the input out"
+                    )
+                raise InvalidRequest(f"unknown input '{name}'; {expected}")
+            if names.count(name) > 1:
+                raise InvalidRequest(f"input '{name}' was sent {names.count(name)} times; {expected}")
+        for name in self._required:
+            if name not in names:
+                raise InvalidRequest(f"input '{name}' is missing; {expected}")
+
+    def _sizes(self, arrays: Mapping[str, Array]) -> tuple[int, int]:
+        """Return the rows and steps that all inputs agree on."""
+        known = self._known
+        rows = {name: array.shape[0] for name, array in arrays.items()}
+        steps = {name: array.shape[1] for name, array in arrays.items() if known[name].follows_time}
+        sizes = []
+        for word, found, knob in (("rows", rows, "max_request_rows"), ("steps", steps, "max_steps")):
+            size = next(iter(found.values()))
+            if len(found) > 1 and any(other != size for other in found.values()):
+                raise InvalidRequest(f"inputs differ in {word}: {found}; expected the same number in all of them")
+            limit = getattr(self._policy, knob)
+            if size > limit:
+                raise InvalidRequest(
+                    f"the request has {size} {word}; this model takes at most {limit} ({knob} in model.yaml)"
+                )
+            sizes.append(size)
+        return sizes[0], sizes[1]
+
+    def _lengths(self, sent: NDArray[np.int64], time: int) -> NDArray[np.int64]:
+        manifest = self._manifest
+        if sent.min() < 1 or sent.max() > time:
+            raise InvalidRequest(
+                f"input '{manifest.lengths_input}' has values from {sent.min()} to {sent.max()}; expected 1 to {time}, "
+                "the steps that were sent"
+            )
+        if manifest.equal_lengths and sent.min() != sent.max():
+            raise InvalidRequest(
+                f"model '{manifest.name}' takes rows of one length per request (its answers would change with "
+                f"padding); input '{manifest.lengths_input}' has {sent.min()} to {sent.max()}"
+            )
+        return sent
+
+    def _checked(self, tensor: Tensor, array: Array, beyond: NDArray[np.bool_] | None) -> Array:
+        """Return the array with zeros beyond each row's length, finite, and within the calibrated range."""
+        if beyond is not None and tensor.follows_time and beyond.any():
+            array = array.copy()
+            array[beyond] = 0
+        if tensor.datatype != "FP32":
+            _check_vocabulary(tensor, array)
+            return array
+        check_finite(tensor.name, array)
+        if tensor.name not in self._range:
+            return array
+        smallest, largest = float(array.min()), float(array.max())
+        low, high = self._range[tensor.name]
+        low, high = min(low, 0.0), max(high, 0.0)  # padding is zero, and every activation scale covers it
+        if low <= smallest and largest <= high:
+            return array
+        if self._policy.out_of_range == "clip":
+            return np.clip(array, low, high)
+        raise InvalidRequest(
+            f"input '{tensor.name}' has values from {smallest:g} to {largest:g}; this INT8 model was calibrated on "
+            f"{low:g} to {high:g} and its model.yaml refuses others (out_of_range)"
+        )
 
 
-def _is_set(parameter: oip.InferParameter) -> bool:
-    kind = parameter.WhichOneof("parameter_choice")
-    return kind is not None and bool(getattr(parameter, kind))
+class _Expected:
+    """What one input must be, looked up once."""
+
+    __slots__ = ("datatype", "dtype", "fixed", "follows_time", "itemsize", "rank", "tensor", "text")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.datatype = tensor.datatype
+        self.dtype = tensor.dtype
+        self.itemsize = tensor.dtype.itemsize
+        self.rank = len(tensor.shape)
+        self.follows_time = tensor.follows_time
+        self.fixed = [(position, axis) for position, axis in enumerate(tensor.shape) if isinstance(axis, int)]
+        words = {BATCH: "rows", TIME: "steps"}
+        self.text = f"expected [{', '.join(words.get(str(axis), str(axis)) for axis in tensor.shape)}]"
 
 
-def _positions(message: oip.ModelInferRequest) -> dict[str, int]:
-    return {tensor.name: index for index, tensor in enumerate(message.inputs)}
+def check_finite(name: str, array: Array) -> None:
+    """Refuse NaN and infinities.
+
+    The sum of squares is finite only if all values are, and takes one pass without a copy. It may overflow on its own,
+    so what is not finite is looked at once more.
+
+    Raises:
+        InvalidRequest: names the first value that is not finite, and where it is.
+    """
+    flat = array.ravel()
+    if math.isfinite(flat.dot(flat)):
+        return
+    where = np.argwhere(~np.isfinite(array))
+    if len(where):
+        first = where[0].tolist()
+        raise InvalidRequest(f"input '{name}' holds {array[tuple(first)]} at {first}; expected finite numbers")
 
 
-def _tensors_by_name(message: oip.ModelInferRequest, manifest: Manifest) -> dict[str, Tensor]:
-    """Return the descriptions of the inputs that may come; refuse missing, unknown and repeated names."""
-    known = {tensor.name: tensor for tensor in manifest.inputs}
-    required = list(known)
-    if manifest.lengths_input is not None:
-        known[manifest.lengths_input] = Tensor(name=manifest.lengths_input, datatype="INT64", shape=(BATCH,))
-    sent = [tensor.name for tensor in message.inputs]
-    expected = f"model '{manifest.name}' takes {listed(required)}"
-    if not sent:
-        raise InvalidRequest(f"the request has no inputs; {expected}")
-    for name in sent:
-        if name not in known:
-            raise InvalidRequest(f"unknown input '{name}'; {expected}")
-        if sent.count(name) > 1:
-            raise InvalidRequest(f"input '{name}' was sent {sent.count(name)} times; {expected}")
-    for name in required:
-        if name not in sent:
-            raise InvalidRequest(f"input '{name}' is missing; {expected}")
-    return known
-
-
-def _array(message: oip.ModelInferRequest, index: int, tensor: Tensor) -> Array:
+def _array(message: oip.ModelInferRequest, index: int, expected: _Expected) -> Array:
     """View one input as an array of its declared shape."""
     sent = message.inputs[index]
-    refuse_parameters("input", sent.name, sent.parameters)
-    if sent.datatype != tensor.datatype:
-        raise InvalidRequest(f"input '{tensor.name}' has datatype '{sent.datatype}'; expected {tensor.datatype}")
+    name = sent.name
+    if sent.parameters:
+        refuse_parameters("input", name, sent.parameters)
+    if sent.datatype != expected.datatype:
+        raise InvalidRequest(f"input '{name}' has datatype '{sent.datatype}'; expected {expected.datatype}")
     shape = tuple(sent.shape)
-    _check_shape(tensor, shape)
-    values = _values(message, index, tensor)
+    if len(shape) != expected.rank:
+        raise InvalidRequest(f"input '{name}' has shape {list(shape)} of rank {len(shape)}; {expected.text}")
+    if min(shape) < 1:
+        raise InvalidRequest(f"input '{name}' has shape {list(shape)} with nothing in it; {expected.text}")
+    for position, size in expected.fixed:
+        if shape[position] != size:
+            raise InvalidRequest(f"input '{name}' has shape {list(shape)}; {expected.text}")
+    values = _values(message, index, expected)
     count = math.prod(shape)
     if len(values) != count:
         raise InvalidRequest(
-            f"input '{tensor.name}' has {len(values)} values ({len(values) * tensor.dtype.itemsize} bytes); "
-            f"its shape {list(shape)} needs {count} ({count * tensor.dtype.itemsize} bytes)"
+            f"input '{name}' has {len(values)} values ({len(values) * expected.itemsize} bytes); "
+            f"its shape {list(shape)} needs {count} ({count * expected.itemsize} bytes)"
         )
     return values.reshape(shape)
 
 
-def _check_shape(tensor: Tensor, shape: tuple[int, ...]) -> None:
-    expected = (
-        f"expected [{', '.join('rows' if a == BATCH else 'steps' if a == TIME else str(a) for a in tensor.shape)}]"
-    )
-    if len(shape) != len(tensor.shape):
-        raise InvalidRequest(f"input '{tensor.name}' has shape {list(shape)} of rank {len(shape)}; {expected}")
-    for size, axis in zip(shape, tensor.shape, strict=True):
-        if size < 1:
-            raise InvalidRequest(f"input '{tensor.name}' has shape {list(shape)} with nothing in it; {expected}")
-        if isinstance(axis, int) and size != axis:
-            raise InvalidRequest(f"input '{tensor.name}' has shape {list(shape)}; {expected}")
-
-
-def _values(message: oip.ModelInferRequest, index: int, tensor: Tensor) -> Array:
+def _values(message: oip.ModelInferRequest, index: int, expected: _Expected) -> Array:
     sent = message.inputs[index]
     if message.raw_input_contents:
-        if len(message.raw_input_contents) != len(message.inputs):
-            raise InvalidRequest(
-                f"raw_input_contents has {len(message.raw_input_contents)} entries for {len(message.inputs)} inputs; "
-                "send one for each, or typed contents for all"
-            )
         if sent.HasField("contents"):
-            raise InvalidRequest(f"input '{tensor.name}' has typed contents beside raw_input_contents; send one form")
+            raise InvalidRequest(f"input '{sent.name}' has typed contents beside raw_input_contents; send one form")
         raw = message.raw_input_contents[index]
-        if len(raw) % tensor.dtype.itemsize:
+        if len(raw) % expected.itemsize:
             raise InvalidRequest(
-                f"input '{tensor.name}' has {len(raw)} raw bytes, no whole number of {tensor.datatype} values "
-                f"({tensor.dtype.itemsize} bytes each)"
+                f"input '{sent.name}' has {len(raw)} raw bytes, no whole number of {expected.datatype} values "
+                f"({expected.itemsize} bytes each)"
             )
-        return np.frombuffer(raw, tensor.dtype)
+        return np.frombuffer(raw, expected.dtype)
     contents = sent.contents
-    match tensor.datatype:
+    match expected.datatype:
         case "FP32":
-            return np.array(contents.fp32_contents, tensor.dtype)
+            return np.array(contents.fp32_contents, expected.dtype)
         case "INT32":
-            return np.array(contents.int_contents, tensor.dtype)
+            return np.array(contents.int_contents, expected.dtype)
         case "INT64":
-            return np.array(contents.int64_contents, tensor.dtype)
-
-
-def _common_size(arrays: Arrays, tensors: Mapping[str, Tensor], *, axis: str, limit: int, knob: str) -> int:
-    """Return the size that all inputs agree on along one named axis."""
-    word = "rows" if axis == BATCH else "steps"
-    sizes = {
-        name: array.shape[tensors[name].shape.index(axis)]
-        for name, array in arrays.items()
-        if axis in tensors[name].shape
-    }
-    if len(set(sizes.values())) > 1:
-        raise InvalidRequest(f"inputs differ in {word}: {sizes}; expected the same number in all of them")
-    size = next(iter(sizes.values()))
-    if size > limit:
-        raise InvalidRequest(f"the request has {size} {word}; this model takes at most {limit} ({knob} in model.yaml)")
-    return int(size)
-
-
-def _lengths(sent: Array | None, manifest: Manifest, *, rows: int, time: int) -> NDArray[np.int64]:
-    if sent is None:
-        return np.full(rows, time, np.int64)
-    if sent.min() < 1 or sent.max() > time:
-        raise InvalidRequest(
-            f"input '{manifest.lengths_input}' has values from {sent.min()} to {sent.max()}; expected 1 to {time}, the "
-            "steps that were sent"
-        )
-    if manifest.equal_lengths and sent.min() != sent.max():
-        raise InvalidRequest(
-            f"model '{manifest.name}' takes rows of one length per request (its answers would change with padding); "
-            f"input '{manifest.lengths_input}' has {sent.min()} to {sent.max()}"
-        )
-    return sent
-
-
-def _checked_values(
-    tensor: Tensor, array: Array, lengths: NDArray[np.int64], manifest: Manifest, policy: Policy
-) -> Array:
-    """Return the array with zeros beyond each row's length, finite, and within the calibrated range."""
-    if tensor.follows_time and lengths.min() < array.shape[1]:
-        beyond = np.arange(array.shape[1]) >= lengths[:, None]
-        array = array.copy()
-        array[beyond] = 0
-    if tensor.datatype != "FP32":
-        _check_vocabulary(tensor, array)
-        return array
-    smallest, largest = float(array.min()), float(array.max())  # NaN wins both
-    if not (math.isfinite(smallest) and math.isfinite(largest)):
-        where = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise InvalidRequest(f"input '{tensor.name}' holds {array[tuple(where)]} at {where}; expected finite numbers")
-    if manifest.precision != "int8" or tensor.name not in manifest.input_range or policy.out_of_range == "allow":
-        return array
-    low, high = manifest.input_range[tensor.name]
-    low, high = min(low, 0.0), max(high, 0.0)  # padding is zero, and every activation scale covers it
-    if low <= smallest and largest <= high:
-        return array
-    if policy.out_of_range == "clip":
-        return np.clip(array, low, high)
-    raise InvalidRequest(
-        f"input '{tensor.name}' has values from {smallest:g} to {largest:g}; this INT8 model was calibrated on {low:g} "
-        f"to {high:g} and its model.yaml refuses others (out_of_range)"
-    )
+            return np.array(contents.int64_contents, expected.dtype)
 
 
 def _check_vocabulary(tensor: Tensor, array: Array) -> None:

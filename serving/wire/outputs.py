@@ -6,7 +6,6 @@ and Triton's binary tensor extension (an element of BYTES is its length as a 4-b
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,36 +13,76 @@ from numpy.typing import NDArray
 from serving._proto import open_inference_pb2 as oip
 from serving.decoding import ctc
 from serving.errors import InvalidRequest
-from serving.manifest import CtcDecoding, Datatype, Manifest, Tensor
-from serving.tensors import Array, Arrays
+from serving.manifest import CtcDecoding, Manifest, Tensor
+from serving.tensors import Arrays
+from serving.wire.state import StateToken
 
 UNSUPPORTED_TENSOR_PARAMETERS = ("shared_memory_region", "classification")
 
-Output = Tensor | CtcDecoding
-"""An output of the graph, or text that is decoded from one."""
+Output = Tensor | CtcDecoding | StateToken
+"""An output of the graph, text that is decoded from one, or the state to go on from."""
 
 
-def offered(manifest: Manifest) -> Sequence[Output]:
-    """Return what a client may ask for: the graph's outputs, then the decodings."""
-    return (*manifest.outputs, *manifest.decodings)
+class Offer:
+    """What one model version can answer: the graph's outputs, texts decoded from them, and a stepwise model's state."""
 
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._version = str(manifest.version)
+        tokens = [] if manifest.state is None else [StateToken(manifest, manifest.state)]
+        self.all: Sequence[Output] = (*manifest.outputs, *manifest.decodings, *tokens)
+        self._known = {output.name: output for output in self.all}
 
-def requested(message: oip.ModelInferRequest, manifest: Manifest) -> Sequence[Output]:
-    """Return the outputs that the client asked for, in its order; all of them if it named none.
+    def requested(self, message: oip.ModelInferRequest) -> Sequence[Output]:
+        """Return the outputs that the client asked for, in its order; all of them if it named none.
 
-    Raises:
-        InvalidRequest: an output that the model does not have, or one asked for in a form that is not offered.
-    """
-    if not message.outputs:
-        return offered(manifest)
-    known = {output.name: output for output in offered(manifest)}
-    for output in message.outputs:
-        if output.name not in known:
-            raise InvalidRequest(
-                f"model '{manifest.name}' has no output '{output.name}'; its outputs are {listed(known)}"
-            )
-        refuse_parameters("output", output.name, output.parameters)
-    return [known[output.name] for output in message.outputs]
+        Raises:
+            InvalidRequest: an output that the model does not have, or one asked for in a form that is not offered.
+        """
+        wanted = []
+        for output in message.outputs:
+            known = self._known.get(output.name)
+            if known is None:
+                name = self._manifest.name
+                raise InvalidRequest(
+                    f"model '{name}' has no output '{output.name}'; its outputs are {listed(self._known)}"
+                )
+            if output.parameters:
+                refuse_parameters("output", output.name, output.parameters)
+            wanted.append(known)
+        return wanted or self.all
+
+    def encode(
+        self,
+        message: oip.ModelInferRequest,
+        wanted: Iterable[Output],
+        answer: Arrays,
+        texts: Mapping[str, Sequence[str]],
+    ) -> oip.ModelInferResponse:
+        """Write an answer in raw form, with the request's id.
+
+        Args:
+            message: the request.
+            wanted: from `requested`.
+            answer: the graph's outputs for this request, by name.
+            texts: from `decode_texts`.
+        """
+        response = oip.ModelInferResponse(model_name=self._manifest.name, model_version=self._version, id=message.id)
+        contents = response.raw_output_contents
+        for output in wanted:
+            if isinstance(output, Tensor):
+                values = answer[output.name]
+                shape: Sequence[int] = values.shape
+                contents.append(values.astype(output.dtype, copy=False).tobytes())
+            elif isinstance(output, CtcDecoding):
+                shape = (len(texts[output.name]),)
+                contents.append(_length_prefixed(text.encode() for text in texts[output.name]))
+            else:
+                states = answer[output.source]
+                shape = (len(states), output.width)
+                contents.append(output.write(states))
+            response.outputs.add(name=output.name, datatype=wire_datatype(output), shape=shape)
+        return response
 
 
 def takes_a_search(wanted: Iterable[Output]) -> bool:
@@ -75,33 +114,7 @@ def decode_texts(
     return texts
 
 
-def encode(
-    message: oip.ModelInferRequest,
-    manifest: Manifest,
-    wanted: Iterable[Output],
-    answer: Mapping[str, Array | list[str]],
-) -> oip.ModelInferResponse:
-    """Write an answer in raw form, with the request's id.
-
-    Args:
-        message: the request.
-        manifest: of the version that answered.
-        wanted: from `requested`.
-        answer: the graph's outputs for this request and the decoded texts, by name.
-    """
-    response = oip.ModelInferResponse(model_name=manifest.name, model_version=str(manifest.version), id=message.id)
-    for output in wanted:
-        values = np.asarray(answer[output.name])
-        response.outputs.add(name=output.name, datatype=wire_datatype(output), shape=values.shape)
-        if isinstance(output, CtcDecoding):
-            content = _length_prefixed(text.encode() for text in answer[output.name])
-        else:
-            content = values.astype(output.dtype, copy=False).tobytes()
-        response.raw_output_contents.append(content)
-    return response
-
-
-def wire_datatype(output: Output) -> Datatype | Literal["BYTES"]:
+def wire_datatype(output: Output) -> str:
     """Return the protocol's name of the type."""
     return "BYTES" if isinstance(output, CtcDecoding) else output.datatype
 
@@ -110,6 +123,8 @@ def wire_shape(output: Output) -> list[int]:
     """Return the shape with -1 for rows and steps, as ModelMetadata has it."""
     if isinstance(output, CtcDecoding):
         return [-1]
+    if isinstance(output, StateToken):
+        return [-1, output.width]
     return [axis if isinstance(axis, int) else -1 for axis in output.shape]
 
 

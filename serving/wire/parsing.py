@@ -1,6 +1,7 @@
 """Bytes that are no message are the client's mistake, so they get INVALID_ARGUMENT; grpcio by itself says INTERNAL."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -8,39 +9,48 @@ from google.protobuf.message import DecodeError
 from serving.errors import InvalidRequest
 from serving.wire.status import abort
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Handler = grpc.RpcMethodHandler[Any, Any]  # generic in the type stubs only
+Handler = Any
+"""grpc.RpcMethodHandler, which is generic in the type stubs only."""
 
 
-class _Unparsable:
-    """Stands for a request that could not be parsed (grpcio takes None for a failure of its own)."""
+class Registrar:
+    """Takes the methods of a service for a server, as the generated `add_..._to_server` hands them over.
+
+    Wrapping them once, here, costs nothing per call; an interceptor would wrap them anew for each.
+    """
+
+    def __init__(self, server: grpc.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:  # noqa: ANN401  grpcio's own
+        """Leave them out: they are the same methods again, for servers that know no registered ones."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """Register the methods with parsers that mark what they cannot parse."""
+        wrapped = {name: _marking(handler, f"/{service}/{name}") for name, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, wrapped)
 
 
-class RefuseUnparsable(grpc.ServerInterceptor):
-    """Lets unary methods answer unparsable bytes with the status of a malformed request."""
+def _marking(handler: Handler, method: str) -> Handler:
+    parse = handler.request_deserializer
 
-    def intercept_service(
-        self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Handler | None]",
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
-        """Wrap the parser and the behaviour of a unary method; leave others and unknown ones as they are."""
-        handler = continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or handler.request_deserializer is None:
-            return handler
-        parse, behave = handler.request_deserializer, handler.unary_unary
+    def parse_or_mark(content: bytes) -> Any:  # noqa: ANN401  a message of the method's type, or the error in its place
+        try:
+            return parse(content)
+        except DecodeError:
+            return InvalidRequest(f"the bytes sent to {method} are no such message")
 
-        def parse_or_mark(content: bytes) -> Any:  # noqa: ANN401  a message of the method's type, or the mark
-            try:
-                return parse(content)
-            except DecodeError:
-                return _Unparsable()
+    if handler.request_streaming:  # the stream raises the mark when it comes to it
+        return grpc.stream_stream_rpc_method_handler(handler.stream_stream, parse_or_mark, handler.response_serializer)
+    return grpc.unary_unary_rpc_method_handler(
+        _refusing(handler.unary_unary), parse_or_mark, handler.response_serializer
+    )
 
-        def refuse_or_behave(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  as above
-            if isinstance(request, _Unparsable):
-                abort(context, InvalidRequest(f"the bytes sent to {handler_call_details.method} are no such message"))
-            return behave(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(refuse_or_behave, parse_or_mark, handler.response_serializer)
+def _refusing(behave: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
+    def refuse_or_behave(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  as above
+        if isinstance(request, InvalidRequest):
+            abort(context, request)
+        return behave(request, context)
+
+    return refuse_or_behave

@@ -8,12 +8,13 @@ from grpc_reflection.v1alpha import reflection
 
 from serving._proto import open_inference_pb2 as oip
 from serving._proto.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from serving.wire.parsing import RefuseUnparsable
-from serving.wire.service import InferenceService, Slots
+from serving.wire.parsing import Registrar
+from serving.wire.service import InferenceService
+from serving.wire.slots import Slots
 
 SERVICE_NAME = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 CONTROL_THREADS = 16
-"""Threads beyond those of ModelInfer, so that health and metadata answer while every inference slot is taken."""
+"""Threads beyond those of inference, so that health and metadata answer while every inference slot is taken."""
 HEALTH_STREAMS = 16
 """Health Watch streams at a time; each holds a thread of its own pool."""
 LAST_BYTES_SECONDS = 1.0
@@ -29,16 +30,16 @@ class GrpcServer:
         slots: Slots,
         *,
         address: str,
-        max_inflight_requests: int,
+        threads: int,
         max_message_bytes: int,
     ) -> None:
         """Bind the port.
 
         Args:
             service: answers the calls.
-            slots: those that its inference calls take.
+            slots: those that its inference requests take.
             address: `host:port`; port 0 takes a free one.
-            max_inflight_requests: ModelInfer calls at a time.
+            threads: that inference calls and streams may hold at a time.
             max_message_bytes: largest message in or out.
 
         Raises:
@@ -46,10 +47,9 @@ class GrpcServer:
         """
         self._service = service
         self._slots = slots
-        workers = max_inflight_requests + CONTROL_THREADS
+        workers = threads + CONTROL_THREADS
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=workers, thread_name_prefix="grpc"),
-            interceptors=[RefuseUnparsable()],
             options=[
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent half of the traffic
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -60,7 +60,7 @@ class GrpcServer:
             experimental_non_blocking=True,
             experimental_thread_pool=ThreadPoolExecutor(max_workers=HEALTH_STREAMS, thread_name_prefix="health"),
         )
-        add_GRPCInferenceServiceServicer_to_server(service, self._server)
+        add_GRPCInferenceServiceServicer_to_server(service, Registrar(self._server))  # type: ignore[arg-type]  # a part of it
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         self._set_ready(ready=False)
@@ -80,6 +80,7 @@ class GrpcServer:
         Streams that are meant to last (health watches) do not use up the grace.
         """
         self._set_ready(ready=False)
+        self._service.drain()
         self._server.stop(grace_seconds)
         self._slots.wait_empty(seconds=grace_seconds)
         self._server.stop(LAST_BYTES_SECONDS).wait()

@@ -1,106 +1,42 @@
-"""The Open Inference Protocol's methods over grpcio: decode, put, wait, encode."""
+"""The Open Inference Protocol's methods over grpcio."""
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Protocol
+from contextlib import contextmanager
 
 import grpc
 
 from serving import __version__
 from serving._proto import open_inference_pb2 as oip
 from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceServicer
-from serving.clock import NANOSECONDS_PER_SECOND, Clock
-from serving.errors import Cancelled, DeadlineExceeded, NotReady, QueueFull, ServingError
+from serving.errors import Draining, NotReady
 from serving.repository import Model, Repository
-from serving.tensors import Arrays
-from serving.wire import codec, outputs
-from serving.wire.status import errors_as_status
+from serving.wire import outputs
+from serving.wire.inference import Inference
+from serving.wire.slots import Slots
+from serving.wire.status import abort, as_serving_error, errors_as_status
+from serving.wire.streams import Stream
 
 SERVER_NAME = "lstm-serve"
 PLATFORM = "onnxruntime_onnx"
 
 
-class RequestMetrics(Protocol):
-    """What the front reports."""
-
-    def request_ended(self, model: str, version: str, outcome: str, seconds: float) -> None:
-        """One call of a known model version has its answer or error."""
-
-    def not_served(self, reason: str) -> None:
-        """One call named a model or version that does not serve."""
-
-
-class PendingReply:
-    """A reply that one thread waits for; made by the runner's thread exactly once."""
-
-    def __init__(self) -> None:
-        self._made = threading.Lock()
-        self._made.acquire()
-        self._outputs: Arrays | None = None
-        self._error: ServingError | None = None
-
-    def answer(self, outputs: Arrays) -> None:
-        """Hand the outputs to the waiting thread."""
-        self._outputs = outputs
-        self._made.release()
-
-    def fail(self, error: ServingError) -> None:
-        """Hand the error to the waiting thread."""
-        self._error = error
-        self._made.release()
-
-    def wait(self) -> Arrays:
-        """Block until the reply is made; raise it if it is an error."""
-        self._made.acquire()
-        if self._error is not None:
-            raise self._error
-        assert self._outputs is not None, "a reply without an error has outputs"
-        return self._outputs
-
-
-class Slots:
-    """Room for so many calls at a time; who stops the server can wait until all have left."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._taken = 0
-        self._left = threading.Condition()
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Hold one slot inside.
-
-        Raises:
-            QueueFull: all are taken.
-        """
-        with self._left:
-            if self._taken == self._count:
-                raise QueueFull(f"{self._count} requests are in flight already; retry later (--max-inflight-requests)")
-            self._taken += 1
-        try:
-            yield
-        finally:
-            with self._left:
-                self._taken -= 1
-                self._left.notify_all()
-
-    def wait_empty(self, *, seconds: float) -> None:
-        """Return when no slot is taken, or when the seconds are over."""
-        with self._left:
-            self._left.wait_for(lambda: self._taken == 0, seconds)
-
-
 class InferenceService(GRPCInferenceServiceServicer):
-    """One thread per call, which waits for its reply; ModelInfer calls take a slot each."""
+    """One thread per call, which waits for its reply."""
 
-    def __init__(self, *, repository: Repository, metrics: RequestMetrics, clock: Clock, slots: Slots) -> None:
+    def __init__(self, inference: Inference, repository: Repository, *, stream_slots: Slots) -> None:
+        """Serve.
+
+        Args:
+            inference: answers requests.
+            repository: of the models that it knows.
+            stream_slots: each open stream takes one.
+        """
+        self._inference = inference
         self._repository = repository
-        self._metrics = metrics
-        self._clock = clock
-        self._slots = slots
-        self._searching = threading.Lock()
-        """Held while text is searched for: the interpreter runs one thread, and two would only take turns at it."""
+        self._stream_slots = stream_slots
+        self._streams: set[Stream] = set()
+        self._streams_lock = threading.Lock()
         self.ready = False
 
     def ServerLive(self, request: oip.ServerLiveRequest, context: grpc.ServicerContext) -> oip.ServerLiveResponse:
@@ -139,64 +75,48 @@ class InferenceService(GRPCInferenceServiceServicer):
 
     def ModelInfer(self, request: oip.ModelInferRequest, context: grpc.ServicerContext) -> oip.ModelInferResponse:
         """Answer the rows of one request, batched with whatever else waits."""
-        with errors_as_status(context), self._found(request) as model, self._slots.one():
-            rows = codec.decode(request, model.manifest, model.policy)
-            wanted = outputs.requested(request, model.manifest)
-            deadline_ns = self._deadline_ns(request, context, model)
-            reply = PendingReply()
-            ticket_id = model.inbox.put(rows, reply, deadline_ns=deadline_ns)
-            if not context.add_callback(lambda: model.inbox.cancel(ticket_id)):
-                model.inbox.cancel(ticket_id)  # the client has left already
-            answer = reply.wait()
-            with self._searching if outputs.takes_a_search(wanted) else nullcontext():
-                texts = outputs.decode_texts(
-                    wanted, answer, rows.lengths, checkpoint=lambda: self._check_waited_for(context, deadline_ns)
-                )
-            return outputs.encode(request, model.manifest, wanted, {**answer, **texts})
+        try:
+            pending = self._inference.begin(request, context)
+            if not context.add_callback(pending.cancel):
+                pending.cancel()  # the client has left already
+            return pending.response()
+        except Exception as error:  # noqa: BLE001  the outermost frame of a call
+            abort(context, as_serving_error(error))
+
+    def ModelStreamInfer(
+        self, request_iterator: Iterator[oip.ModelInferRequest], context: grpc.ServicerContext
+    ) -> Iterator[oip.ModelStreamInferResponse]:
+        """Answer many requests over one call, in their order."""
+        with errors_as_status(context), self._open(Stream(self._inference, request_iterator, context)) as stream:
+            yield from stream.answers()
+
+    def drain(self) -> None:
+        """Take nothing new on the streams that are open; what is under way is still answered."""
+        self.ready = False
+        with self._streams_lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.drain()
 
     @contextmanager
-    def _found(self, request: oip.ModelInferRequest) -> Iterator[Model]:
-        """Find the model, and report how the call ended and how long it took."""
-        started_ns = self._clock.now_ns()
-        try:
-            model = self._repository.find(request.model_name, request.model_version)
-        except ServingError as error:
-            self._metrics.not_served(error.reason)
-            raise
-        outcome = ServingError.reason
-        try:
-            yield model
-            outcome = "ok"
-        except ServingError as error:
-            outcome = error.reason
-            raise
-        finally:
-            seconds = (self._clock.now_ns() - started_ns) / NANOSECONDS_PER_SECOND
-            self._metrics.request_ended(model.manifest.name, str(model.manifest.version), outcome, seconds)
-
-    def _deadline_ns(self, request: oip.ModelInferRequest, context: grpc.ServicerContext, model: Model) -> int | None:
-        """Return the earliest of the gRPC deadline and the request's `timeout`, or else the model's default."""
-        now_ns = self._clock.now_ns()
-        remaining = context.time_remaining()
-        timeout_ns = codec.timeout_ns(request)
-        deadlines = [] if remaining is None else [now_ns + int(remaining * NANOSECONDS_PER_SECOND)]
-        deadlines += [] if timeout_ns is None else [now_ns + timeout_ns]
-        default_ms = model.policy.default_timeout_ms
-        if not deadlines and default_ms is not None:
-            deadlines = [now_ns + default_ms * NANOSECONDS_PER_SECOND // 1000]
-        return min(deadlines, default=None)
-
-    def _check_waited_for(self, context: grpc.ServicerContext, deadline_ns: int | None) -> None:
-        """End a search for text that nobody will read; it may take longer than the model did.
+    def _open(self, stream: Stream) -> Iterator[Stream]:
+        """Hold one of the places for streams inside.
 
         Raises:
-            DeadlineExceeded: the deadline has passed.
-            Cancelled: the client has left.
+            Draining: the server is stopping.
+            QueueFull: all places are taken.
         """
-        if deadline_ns is not None and self._clock.now_ns() >= deadline_ns:
-            raise DeadlineExceeded("the deadline passed while text was decoded")
-        if not context.is_active():
-            raise Cancelled("the client left while text was decoded")
+        self._stream_slots.take()
+        try:
+            with self._streams_lock:
+                if not self.ready:
+                    raise Draining("the server is stopping; retry on another replica")
+                self._streams.add(stream)
+            yield stream
+        finally:
+            with self._streams_lock:
+                self._streams.discard(stream)
+            self._stream_slots.give_back()
 
     def _metadata(self, model: Model) -> oip.ModelMetadataResponse:
         manifest = model.manifest
@@ -209,12 +129,13 @@ class InferenceService(GRPCInferenceServiceServicer):
                 "stepwise": str(manifest.stepwise).lower(),
                 "equal_lengths": str(manifest.equal_lengths).lower(),
                 "lengths_input": manifest.lengths_input or "",
+                "state_input": manifest.state.input if manifest.state is not None else "",
             },
         )
         for tensor in manifest.inputs:
             if tensor.vocabulary is not None:
                 response.properties[f"vocabulary.{tensor.name}"] = str(tensor.vocabulary)
-        for side, described in ((response.inputs, manifest.inputs), (response.outputs, outputs.offered(manifest))):
+        for side, described in ((response.inputs, manifest.inputs), (response.outputs, outputs.Offer(manifest).all)):
             for output in described:
                 side.add(name=output.name, datatype=outputs.wire_datatype(output), shape=outputs.wire_shape(output))
         return response

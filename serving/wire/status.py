@@ -16,8 +16,10 @@ from serving.errors import (
     InvalidRequest,
     ModelNotFound,
     NotReady,
+    Overloaded,
     QueueFull,
     ServingError,
+    StateMismatch,
 )
 
 log = logging.getLogger(__name__)
@@ -27,29 +29,41 @@ STATUS_CODES: dict[type[ServingError], grpc.StatusCode] = {
     ModelNotFound: grpc.StatusCode.NOT_FOUND,
     NotReady: grpc.StatusCode.UNAVAILABLE,
     Draining: grpc.StatusCode.UNAVAILABLE,
+    StateMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     Cancelled: grpc.StatusCode.CANCELLED,
     EngineError: grpc.StatusCode.INTERNAL,
 }
 REASON_KEY = "reason"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Source: gRPC proposal A6, client retries: the client's next attempt waits for so many milliseconds."""
 """Trailing metadata: tells our RESOURCE_EXHAUSTED from gRPC's own."""
 
 
 def abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
     """End the call with the error's status, its message and its reason."""
-    context.set_trailing_metadata(((REASON_KEY, error.reason),))
+    metadata = [(REASON_KEY, error.reason)]
+    if error.retry_after_ms is not None:
+        metadata.append((PUSHBACK_KEY, str(error.retry_after_ms)))
+    context.set_trailing_metadata(tuple(metadata))
     context.abort(STATUS_CODES[type(error)], str(error))
+
+
+def as_serving_error(error: Exception) -> ServingError:
+    """Return the error itself, or for an unforeseen one what may be told of it; the log has the rest."""
+    if isinstance(error, ServingError):
+        return error
+    fault = uuid.uuid4().hex[:12]
+    log.error("fault %s", fault, exc_info=error)
+    return EngineError(f"a fault of the server; its log has it as {fault}")
 
 
 @contextmanager
 def errors_as_status(context: grpc.ServicerContext) -> Iterator[None]:
-    """Turn what is raised inside into a status; an unforeseen exception is logged and leaves as INTERNAL."""
+    """Turn what is raised inside into a status."""
     try:
         yield
-    except ServingError as error:
-        abort(context, error)
-    except Exception:  # the outermost frame of a call
-        fault = uuid.uuid4().hex[:12]
-        log.exception("fault %s", fault)
-        abort(context, EngineError(f"a fault of the server; its log has it as {fault}"))
+    except Exception as error:  # noqa: BLE001  the outermost frame of a call
+        abort(context, as_serving_error(error))

@@ -1,160 +1,282 @@
 """The batcher's promises (see `serving/batching/batcher.py`), as properties over any sequence of events."""
 
-from hypothesis import given, settings
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from serving.batching import NEVER_NS, Batch, Batcher, Limits, Refusal, Ticket
+from serving.batching import (
+    NEVER_NS,
+    Batch,
+    Batcher,
+    EqualLengths,
+    Fifo,
+    Policy,
+    Refusal,
+    Stepwise,
+    Ticket,
+    WholeSequence,
+)
+from tests.batching.house import SECOND_NS, Engine, ticket
 
-MAX_BATCH_ROWS = 4
-MAX_QUEUE_ROWS = 12
+MAX_BATCH_ROWS = 3
+MAX_QUEUE_ROWS = 20
+MILLISECOND_NS = 1_000_000
+POLICIES = ("stepwise", "stepwise in fixed chunks", "whole sequences", "equal lengths", "fifo")
 
 
-def ticket(number: int, *, rows: int = 1, steps: int = 5, deadline_ns: int = NEVER_NS) -> Ticket:
-    """Make a ticket that arrived at its number's nanosecond."""
-    return Ticket(id=number, rows=rows, steps=steps, enqueued_ns=number, deadline_ns=deadline_ns)
+@dataclass
+class Known:
+    """What a ticket must look like inside."""
 
+    ticket: Ticket
+    done: list[int]
+    running: set[int] = field(default_factory=set)
 
-def batcher_with(*tickets: Ticket, mixed_lengths: bool = True) -> Batcher:
-    """Make a batcher that holds the tickets."""
-    batcher = Batcher(Limits(max_batch_rows=MAX_BATCH_ROWS, max_queue_rows=MAX_QUEUE_ROWS, mixed_lengths=mixed_lengths))
-    for each in tickets:
-        assert batcher.admit(each, now_ns=0) is None
-    return batcher
+    @property
+    def waiting(self) -> set[int]:
+        return {row for row, steps in enumerate(self.ticket.lengths) if self.done[row] < steps} - self.running
 
-
-def run_ids(batch: Batch | None) -> list[int]:
-    """Name the tickets of a batch."""
-    return [] if batch is None else [each.id for each in batch.tickets]
+    @property
+    def remaining(self) -> int:
+        return sum(self.ticket.lengths) - sum(self.done)
 
 
 class AnySequenceOfEvents(RuleBasedStateMachine):
-    """Admit, cancel, poll and drain in any order while time moves; a dictionary beside the batcher knows the truth."""
+    """Everything that may happen, in any order, while time moves; dictionaries beside the batcher know the truth."""
 
-    @initialize(mixed_lengths=st.booleans())
-    def start(self, *, mixed_lengths: bool) -> None:
-        self.limits = Limits(max_batch_rows=MAX_BATCH_ROWS, max_queue_rows=MAX_QUEUE_ROWS, mixed_lengths=mixed_lengths)
-        self.batcher = Batcher(self.limits)
+    def __init__(self) -> None:
+        super().__init__()
         self.now_ns = 0
         self.next_id = 1
-        self.waiting: dict[int, Ticket] = {}
+        self.live: dict[int, Known] = {}
+        self.admitted: set[int] = set()
+        self.left: dict[int, str] = {}
+        self.flying: list[Batch] = []
         self.draining = False
 
+    @initialize(policy=st.sampled_from(POLICIES), instances=st.integers(1, 3), max_rows=st.sampled_from((None, 3, 1)))
+    def start(self, *, policy: str, instances: int, max_rows: int | None) -> None:
+        self.engine = Engine(call=1e-3, step=1e-3, row_step=1e-4)
+        cost = self.cost = self.engine.warm_cost()
+        policies: dict[str, Policy] = {
+            "stepwise": Stepwise(cost, tick_seconds=4e-3, max_rows=max_rows),
+            "stepwise in fixed chunks": Stepwise(cost, tick_seconds=1.0, max_rows=max_rows, steps=2),
+            "whole sequences": WholeSequence(cost, max_rows=max_rows),
+            "equal lengths": EqualLengths(cost, max_rows=max_rows),
+            "fifo": Fifo(cost, max_rows=max_rows),
+        }
+        self.kind, self.policy, self.instances = policy, policies[policy], instances
+        self.batcher = Batcher(self.policy, cost, instances=instances, max_queue_rows=MAX_QUEUE_ROWS)
+
     @rule(
-        rows=st.integers(1, MAX_BATCH_ROWS + 2),
-        steps=st.integers(1, 3),
-        patience_ns=st.one_of(st.just(NEVER_NS), st.integers(0, 8)),
+        lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+        patience_ms=st.one_of(st.none(), st.integers(0, 60)),
+        handicap_ms=st.integers(-20, 20),
     )
-    def admit(self, *, rows: int, steps: int, patience_ns: int) -> None:
-        deadline_ns = min(self.now_ns + patience_ns, NEVER_NS)
-        new = ticket(self.next_id, rows=rows, steps=steps, deadline_ns=deadline_ns)
+    def admit(self, *, lengths: list[int], patience_ms: int | None, handicap_ms: int) -> None:
+        deadline_ns = NEVER_NS if patience_ms is None else self.now_ns + patience_ms * MILLISECOND_NS
+        new = ticket(
+            self.next_id,
+            *lengths,
+            enqueued_ns=self.now_ns,
+            deadline_ns=deadline_ns,
+            handicap_ns=handicap_ms * MILLISECOND_NS,
+        )
         self.next_id += 1
-        refusal = self.batcher.admit(new, now_ns=self.now_ns)
-        full = sum(each.rows for each in self.waiting.values()) + rows > MAX_QUEUE_ROWS
+        refused = self.batcher.admit(new, now_ns=self.now_ns)
         if self.draining:
-            assert refusal is Refusal.DRAINING
+            assert refused is not None
+            assert refused.why is Refusal.DRAINING
         elif deadline_ns <= self.now_ns:
-            assert refusal is Refusal.DEADLINE_PASSED
-        elif full:
-            assert refusal is Refusal.QUEUE_FULL
+            assert refused is not None
+            assert refused.why is Refusal.DEADLINE_PASSED
+        elif len(self.waiting()) + len(lengths) > MAX_QUEUE_ROWS:
+            assert refused is not None
+            assert refused.why is Refusal.QUEUE_FULL
+            assert refused.retry_ns
+        elif refused is not None:
+            self.check_refusal_for_time(new, refused.why, refused.retry_ns)
+        if refused is None:
+            self.live[new.id] = Known(new, [0] * len(lengths))
+            self.admitted.add(new.id)
+
+    def check_refusal_for_time(self, new: Ticket, why: Refusal, retry_ns: int | None) -> None:
+        if why is Refusal.UNREACHABLE:
+            assert retry_ns is None
+            assert self.now_ns + self.cost.seconds(1, max(new.lengths)) * SECOND_NS >= new.deadline_ns
         else:
-            assert refusal is None
-            self.waiting[new.id] = new
+            assert why is Refusal.OVERLOAD
+            assert self.live, "an idle server takes whatever can be in time"
+            assert retry_ns
+            assert any(each.deadline_ns != NEVER_NS for each in (new, *(each.ticket for each in self.live.values())))
 
-    @rule(ahead=st.integers(0, 5))
-    def let_time_pass(self, *, ahead: int) -> None:
-        self.now_ns += ahead
+    @rule(ahead_ms=st.integers(0, 20))
+    def let_time_pass(self, *, ahead_ms: int) -> None:
+        self.now_ns += ahead_ms * MILLISECOND_NS
 
-    @rule(number=st.integers(1, 30))
-    def cancel(self, *, number: int) -> None:
-        assert self.batcher.cancel(number) is (number in self.waiting)
-        self.waiting.pop(number, None)
+    @rule(ahead=st.integers(1, 12))
+    def cancel(self, *, ahead: int) -> None:
+        number = self.next_id - ahead
+        assert self.batcher.cancel(number) is (number in self.live)
+        self.leave(number, "cancelled")
 
     @rule()
+    def expire(self) -> None:
+        self.check_expired(self.batcher.expire(self.now_ns))
+
+    @precondition(lambda self: len(self.flying) < self.instances)
+    @rule()
     def poll(self) -> None:
-        decision = self.batcher.poll(self.now_ns)
-        late = [each for each in self.waiting.values() if each.deadline_ns <= self.now_ns]
-        assert list(decision.expired) == late
-        for each in late:
-            del self.waiting[each.id]
-        assert (decision.batch is None) is (not self.waiting), "an idle engine never waits, and never runs nothing"
+        free = self.instances - len(self.flying)
+        decision = self.batcher.poll(self.now_ns, free_instances=free)
+        self.check_expired(decision.expired)
+        assert (decision.batch is None) is (not self.waiting()), "an idle engine never waits, and never runs nothing"
         if decision.batch is not None:
-            self.check_batch(decision.batch)
-            for each in decision.batch.tickets:
-                assert self.waiting.pop(each.id) is each, "a ticket that was not waiting ran"
+            self.check_batch(decision.batch, free)
+            for number, row, *_ in decision.batch.spans:
+                self.live[number].running.add(row)
+            self.flying.append(decision.batch)
 
-    def check_batch(self, batch: Batch) -> None:
-        oldest, *others = batch.tickets
-        assert oldest is next(iter(self.waiting.values()))
-        assert batch.rows <= MAX_BATCH_ROWS or not others
-        assert self.limits.mixed_lengths or {each.steps for each in others} <= {oldest.steps}
-        assert 0 < batch.padding_efficiency <= 1
-        chosen = set(run_ids(batch))
-        room = MAX_BATCH_ROWS - batch.rows
-        passed_over = [each for each in self.waiting.values() if each.id not in chosen]
-        same_length = [each for each in passed_over if self.limits.mixed_lengths or each.steps == oldest.steps]
-        assert all(each.rows > room for each in same_length), "a ticket that would fit was left behind"
+    @precondition(lambda self: self.flying)
+    @rule(which=st.integers(0, 2), pace=st.one_of(st.none(), st.sampled_from((0.5, 1.0, 1.0, 3.0))))
+    def finish(self, *, which: int, pace: float | None) -> None:
+        batch = self.flying.pop(which % len(self.flying))
+        seconds = None if pace is None else pace * self.engine.seconds(batch.rows, batch.steps)
+        done = self.batcher.finished(batch, seconds=seconds)
+        for number, row, _, stop in batch.spans:
+            if number in self.live:
+                self.live[number].done[row] = stop
+                self.live[number].running.remove(row)
+        whole = {number for number, known in self.live.items() if not known.remaining}
+        assert {each.id for each in done} == whole
+        assert len(done) == len(whole)
+        for number in whole:
+            self.leave(number, "answered")
 
-    @precondition(lambda self: self.next_id > 20)
+    @precondition(lambda self: self.next_id > 30)
     @rule()
     def drain(self) -> None:
         self.batcher.drain()
         self.draining = True
 
     @invariant()
-    def rows_are_counted(self) -> None:
-        if hasattr(self, "batcher"):
-            assert self.batcher.queued_rows == sum(each.rows for each in self.waiting.values()) <= MAX_QUEUE_ROWS
+    def counters_are_the_truth(self) -> None:
+        if not hasattr(self, "batcher"):
+            return
+        assert self.batcher.live_tickets == len(self.live)
+        assert self.batcher.waiting_rows == len(self.waiting())
+        unfinished = [
+            (known, row) for known in self.live.values() for row, steps in enumerate(known.ticket.lengths)
+            if known.done[row] < steps
+        ]  # fmt: skip
+        assert self.batcher._live_rows == len(unfinished)
+        assert self.batcher._live_steps == sum(known.remaining for known in self.live.values())
+        assert (self.batcher.backlog_seconds > 0) is bool(self.live)
+        deadlines = [known.ticket.deadline_ns for known in self.live.values()]
+        assert self.batcher.next_deadline_ns == min(deadlines, default=NEVER_NS)
+
+    def teardown(self) -> None:
+        """Drain: everything that was admitted leaves, once, and nothing stays behind."""
+        if not hasattr(self, "batcher"):
+            return
+        self.drain()
+        while self.live or self.flying:
+            while self.flying:
+                self.finish(which=0, pace=1.0)
+            self.poll()
+            assert self.flying or not self.live, "live tickets wait for nothing"
+        self.counters_are_the_truth()
+        assert self.left.keys() == self.admitted
+        assert not self.batcher._ends_ns
+
+    def waiting(self) -> set[tuple[int, int]]:
+        """Name the rows that wait."""
+        return {(number, row) for number, known in self.live.items() for row in known.waiting}
+
+    def leave(self, number: int, how: str) -> None:
+        """Note that a ticket has left, which it may do once."""
+        if self.live.pop(number, None) is not None:
+            assert number not in self.left
+            self.left[number] = how
+
+    def check_expired(self, expired: tuple[Ticket, ...]) -> None:
+        """Check that exactly those left whose deadline has come, the earliest first."""
+        late = {number for number, known in self.live.items() if known.ticket.deadline_ns <= self.now_ns}
+        assert {each.id for each in expired} == late
+        assert len(expired) == len(late)
+        assert [each.deadline_ns for each in expired] == sorted(each.deadline_ns for each in expired)
+        for number in late:
+            self.leave(number, "expired")
+
+    def check_batch(self, batch: Batch, free: int) -> None:
+        """Check what any batch must be, and what the policy adds to it."""
+        rows = [span[:2] for span in batch.spans]
+        assert len(set(rows)) == len(rows)
+        assert set(rows) <= self.waiting(), "a row that did not wait ran"
+        assert batch.rows <= min(self.policy.most_rows(), -(-len(self.waiting()) // free))
+        assert batch.steps == max(span.steps for span in batch.spans)
+        assert 0 < batch.padding_efficiency <= 1
+        assert batch.predicted_seconds > 0
+        for number, row, start, stop in batch.spans:
+            length = self.live[number].ticket.lengths[row]
+            assert start == self.live[number].done[row], "a step was left out, or run twice"
+            assert stop == min(start + batch.steps, length)
+        order = {(each.ticket.id, each.index): each.order for live in self.batcher._live.values() for each in live.rows}
+        urgent_first = sorted(self.waiting(), key=order.__getitem__)
+        assert urgent_first[0] in rows
+        lengths = {self.live[number].ticket.lengths[row] for number, row in rows}
+        if self.kind in {"fifo", "stepwise", "stepwise in fixed chunks"}:
+            assert rows == urgent_first[: batch.rows]
+        if self.kind == "equal lengths":
+            assert len(lengths) == 1
+        if "stepwise" not in self.kind:
+            assert batch.steps == max(lengths)
+        if self.kind == "stepwise in fixed chunks":
+            assert batch.steps <= 2
 
 
-AnySequenceOfEvents.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnySequenceOfEvents.TestCase.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
 TestAnySequenceOfEvents = AnySequenceOfEvents.TestCase
 
 
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 9)), max_size=30))
-def test_polling_a_drained_batcher_empties_it(sizes: list[tuple[int, int]]) -> None:
-    """Everything admitted before a drain runs after it, each ticket once."""
-    batcher = Batcher(Limits(max_batch_rows=MAX_BATCH_ROWS, max_queue_rows=10_000))
-    for number, (rows, steps) in enumerate(sizes):
-        batcher.admit(ticket(number, rows=rows, steps=steps), now_ns=0)
-    batcher.drain()
-    ran: list[int] = []
-    while (decision := batcher.poll(1)).batch is not None:
-        ran += run_ids(decision.batch)
+@pytest.mark.parametrize("now_ms", [99, 100])
+def test_a_ticket_runs_until_its_deadline_and_expires_at_it(now_ms: int) -> None:
+    cost = Engine().warm_cost()
+    batcher = Batcher(Stepwise(cost, tick_seconds=0.01), cost, max_queue_rows=9)
+    assert batcher.admit(ticket(1, deadline_ns=100 * MILLISECOND_NS), now_ns=0) is None
 
-    assert sorted(ran) == list(range(len(sizes)))
-    assert batcher.queued_rows == 0
+    decision = batcher.poll(now_ms * MILLISECOND_NS)
+
+    assert (decision.batch is None) is bool(decision.expired) is (now_ms == 100)
 
 
-def test_a_batch_looks_past_a_ticket_that_does_not_fit() -> None:
-    """Three rows wait first; four do not fit beside them, the single row behind does."""
-    batcher = batcher_with(ticket(1, rows=3), ticket(2, rows=4), ticket(3, rows=1))
+def test_an_idle_server_tries_a_hopeless_ticket_once_in_a_while() -> None:
+    """A wrong belief about the engine's speed could otherwise never be corrected."""
+    cost = Engine().warm_cost()
+    batcher = Batcher(Stepwise(cost, tick_seconds=0.01), cost, max_queue_rows=9)
 
-    assert run_ids(batcher.poll(1).batch) == [1, 3]
-    assert run_ids(batcher.poll(1).batch) == [2]
+    refusals = []
+    for second in (0.0, 0.5, 1.0):
+        now_ns = int(second * 1e9)
+        refused = batcher.admit(ticket(int(second * 2), 400, deadline_ns=now_ns + MILLISECOND_NS), now_ns=now_ns)
+        refusals.append(None if refused is None else refused.why)
+        batcher.cancel(int(second * 2))
 
-
-def test_a_ticket_larger_than_a_batch_runs_alone() -> None:
-    batcher = batcher_with(ticket(1, rows=MAX_BATCH_ROWS + 3), ticket(2))
-
-    assert run_ids(batcher.poll(1).batch) == [1]
-
-
-def test_without_mixed_lengths_only_equal_lengths_share_a_batch() -> None:
-    batcher = batcher_with(ticket(1, steps=5), ticket(2, steps=6), ticket(3, steps=5), mixed_lengths=False)
-
-    assert run_ids(batcher.poll(1).batch) == [1, 3]
+    assert refusals == [None, Refusal.UNREACHABLE, None]
 
 
-def test_a_ticket_runs_until_its_deadline_and_expires_at_it() -> None:
-    assert run_ids(batcher_with(ticket(1, deadline_ns=100)).poll(99).batch) == [1]
+def test_deadlines_of_tickets_that_left_long_before_them_are_forgotten() -> None:
+    """Hours of patience and a thousand answers a second would otherwise fill the memory."""
+    cost = Engine().warm_cost()
+    batcher = Batcher(Stepwise(cost, tick_seconds=0.01), cost, max_queue_rows=9)
 
-    decision = batcher_with(ticket(1, deadline_ns=100)).poll(100)
-    assert [each.id for each in decision.expired] == [1]
-    assert decision.batch is None
+    for number in range(1000):
+        assert batcher.admit(ticket(number, deadline_ns=3600 * SECOND_NS), now_ns=0) is None
+        batch = batcher.poll(0).batch
+        assert batch is not None
+        batcher.finished(batch, seconds=None)
 
-
-def test_padding_efficiency_is_steps_asked_for_over_steps_computed() -> None:
-    batch = Batch(tickets=(ticket(1, rows=2, steps=10), ticket(2, rows=2, steps=5)))
-
-    assert batch.padding_efficiency == 0.75
+    assert len(batcher._deadlines) < 100

@@ -1,16 +1,28 @@
 """The ONNX Runtime engine: what it loads, what it refuses, and that company does not matter to it."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from serving.clock import NANOSECONDS_PER_SECOND, SystemClock
 from serving.engine.onnx import OnnxEngine, load_onnxruntime
 from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import read_manifest
-from serving.tensors import Rows, pack, scatter
+from serving.tensors import Answer, Rows, pack, scatter
 from tests.support.artefacts import FEATURES, write_lstm
+
+
+class TickingClock:
+    """A clock that tells one time after the other."""
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self._seconds = iter(seconds)
+
+    def now_ns(self) -> int:
+        return int(next(self._seconds) * NANOSECONDS_PER_SECOND)
 
 
 def engine_of(directory: Path) -> OnnxEngine:
@@ -27,12 +39,26 @@ def test_rows_of_different_lengths_get_the_answers_they_get_alone(tmp_path: Path
         for n in (5, 1, 30, 12)
     ]
 
-    together = scatter(manifest, engine.run(pack(manifest, requests)), requests)
+    together = [Answer(manifest, request) for request in requests]
+    parts = [part for answer in together for part in answer.whole()]
+    scatter(manifest, engine.run(pack(manifest, parts)), parts)
 
     for request, answer in zip(requests, together, strict=True):
-        (alone,) = scatter(manifest, engine.run(pack(manifest, [request])), [request])
-        for name in ("steps", "last"):
-            np.testing.assert_allclose(answer[name], alone[name], rtol=1e-5, atol=1e-6)
+        alone = Answer(manifest, request)
+        scatter(manifest, engine.run(pack(manifest, alone.whole())), alone.whole())
+        assert answer.outputs.keys() == alone.outputs.keys()
+        for name, expected in alone.outputs.items():
+            np.testing.assert_allclose(answer.outputs[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_warm_up_tells_what_each_shape_took_and_ends_with_one_that_takes_long(tmp_path: Path) -> None:
+    """Each shape runs twice and the second run counts; half a second is long."""
+    engine = engine_of(write_lstm(tmp_path))
+    clock = TickingClock((0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 2.0, 3.0))
+
+    measured = engine.warm_up([(1, 1), (2, 8), (4, 64)], clock)
+
+    assert measured == [(1, 1, pytest.approx(0.3)), (2, 8, pytest.approx(1.0))]
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -61,7 +87,7 @@ def test_warm_up_refuses_a_model_that_answers_in_other_shapes_than_its_manifest(
     engine = OnnxEngine(wrong, directory / "model.onnx", device="cpu", threads=1)
 
     with pytest.raises(ArtifactError, match="warm-up with 2 rows of 64 steps failed"):
-        engine.warm_up([(2, 64)])
+        engine.warm_up([(2, 64)], SystemClock())
 
 
 def test_a_half_precision_version_runs_on_the_cpu_in_fp32_and_the_log_says_that_it_gains_nothing(
@@ -72,7 +98,10 @@ def test_a_half_precision_version_runs_on_the_cpu_in_fp32_and_the_log_says_that_
     full = write_lstm(tmp_path, "full")
     x = np.random.default_rng(1).normal(size=(2, 7, FEATURES)).astype(np.float32)
     rows = Rows(inputs={"x": x}, lengths=np.array([7, 3]), time=7)
-    answers = [engine_of(version).run(pack(read_manifest(version), [rows])) for version in (half, full)]
+    answers = []
+    for version in (half, full):
+        manifest = read_manifest(version)
+        answers.append(engine_of(version).run(pack(manifest, Answer(manifest, rows).whole())))
 
     assert "computes half precision in FP32 on the CPU" in caplog.text
     assert str(full) not in caplog.text

@@ -19,6 +19,7 @@ from export.smaller.export_half import export_half
 from export.smaller.export_int8 import export_int8, read_model
 from export.smaller.half import clipped_constants, to_half
 from export.spec import ExportSpec, parse_input
+from serving.clock import SystemClock
 from serving.engine.onnx import OnnxEngine
 from serving.manifest import Manifest, State, Tensor, read_manifest
 from tests.export.family_models import greedy_translator
@@ -186,7 +187,7 @@ def test_the_server_loads_such_a_version_too(tmp_path: Path) -> None:
 
     engine = OnnxEngine(manifest, written / "model.onnx", device="cpu", threads=1)
 
-    engine.warm_up([(1, 5), (3, 2)])
+    engine.warm_up([(1, 5), (3, 2)], SystemClock())
     assert manifest.precision == "fp16"
 
 

@@ -28,6 +28,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_lstm(root, "alike", equal_lengths=True)
     write_lstm(root, "int8", int8_range=(-1.0, 1.0))
     write_two_inputs(root)
+    write_lstm(root, "paired", bidirectional=False, stepwise=True)
+    (root / "paired" / "model.yaml").write_text("instances: 2\nchunk_steps: 3\nmax_batch_rows: 4\n")
     write_lstm(root, "tight", hidden=128)  # slow enough to be caught at work
     (root / "tight" / "model.yaml").write_text(
         "max_batch_rows: 1\nmax_request_rows: 2\nmax_queue_rows: 2\nmax_steps: 100000\n"

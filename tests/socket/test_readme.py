@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from serving.config import ServerConfig
-from serving.manifest import Policy
+from serving.policy import Policy
 from tests.socket.readme import README, blocks
 from training.local_server import LocalServer
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest
-from serving.manifest import Manifest, Policy, read_manifest
-from serving.wire import codec
+from serving.manifest import Manifest, read_manifest
+from serving.policy import Policy
+from serving.wire import parameters
+from serving.wire.codec import Decoder
 from tests.support.artefacts import FEATURES, write_lstm, write_two_inputs
 
 POLICY = Policy(max_request_rows=8, max_steps=16)
@@ -56,14 +58,14 @@ def with_lengths(request: oip.ModelInferRequest, lengths: list[int]) -> oip.Mode
 @given(rows=st.integers(1, 8), steps=st.integers(1, 16), seed=st.integers(0, 1000))
 @settings(deadline=None, max_examples=50)
 def test_raw_and_typed_contents_decode_to_the_same_rows(two: Manifest, rows: int, steps: int, seed: int) -> None:
-    raw = codec.decode(message(rows, steps, raw=True, seed=seed), two, POLICY)
-    typed = codec.decode(message(rows, steps, raw=False, seed=seed), two, POLICY)
+    raw = Decoder(two, POLICY).decode(message(rows, steps, raw=True, seed=seed))
+    typed = Decoder(two, POLICY).decode(message(rows, steps, raw=False, seed=seed))
 
     assert raw.inputs.keys() == typed.inputs.keys() == {"tokens", "x", "bias"}
     for name, array in raw.inputs.items():
         np.testing.assert_array_equal(array, typed.inputs[name])
         assert array.dtype == typed.inputs[name].dtype
-    assert (raw.rows, raw.steps, raw.time) == (rows, steps, steps)
+    assert (raw.rows, raw.time) == (rows, steps)
 
 
 def test_lengths_of_the_client_shorten_rows_and_blank_what_lies_beyond(two: Manifest) -> None:
@@ -73,7 +75,7 @@ def test_lengths_of_the_client_shorten_rows_and_blank_what_lies_beyond(two: Mani
     x[1, 1:] = np.nan
     request.raw_input_contents[1] = x.tobytes()
 
-    rows = codec.decode(request, two, POLICY)
+    rows = Decoder(two, POLICY).decode(request)
 
     assert rows.lengths.tolist() == [3, 1]
     np.testing.assert_array_equal(rows.inputs["x"][1], [x[1, 0], [0] * FEATURES, [0] * FEATURES])
@@ -157,11 +159,11 @@ BAD: dict[str, tuple[Edit, str]] = {
 def test_a_malformed_request_is_refused_with_what_came_and_what_was_expected(two: Manifest, case: str) -> None:
     edit, text = BAD[case]
     request = message()
-    codec.decode(request, two, POLICY)
+    Decoder(two, POLICY).decode(request)
     edit(request)
 
     with pytest.raises(InvalidRequest, match=text):
-        codec.decode(request, two, POLICY)
+        Decoder(two, POLICY).decode(request)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +171,9 @@ def test_a_malformed_request_is_refused_with_what_came_and_what_was_expected(two
     [(9, 1, r"9 rows; this model takes at most 8 \(max_request_rows"), (1, 17, "17 steps; .* at most 16 .max_steps")],
 )
 def test_limits_of_model_yaml_hold_and_are_named(two: Manifest, rows: int, steps: int, text: str) -> None:
-    codec.decode(message(8, 16), two, POLICY)
+    Decoder(two, POLICY).decode(message(8, 16))
     with pytest.raises(InvalidRequest, match=text):
-        codec.decode(message(rows, steps), two, POLICY)
+        Decoder(two, POLICY).decode(message(rows, steps))
 
 
 def test_an_equal_lengths_model_takes_one_length_per_request(tmp_path: Path) -> None:
@@ -179,10 +181,10 @@ def test_an_equal_lengths_model_takes_one_length_per_request(tmp_path: Path) -> 
     request = oip.ModelInferRequest(model_name="lstm")
     request.inputs.add(name="x", datatype="FP32", shape=[2, 3, FEATURES])
     request.raw_input_contents.append(np.zeros((2, 3, FEATURES), "<f4").tobytes())
-    codec.decode(request, manifest, POLICY)
+    Decoder(manifest, POLICY).decode(request)
 
     with pytest.raises(InvalidRequest, match="rows of one length"):
-        codec.decode(with_lengths(request, [3, 2]), manifest, POLICY)
+        Decoder(manifest, POLICY).decode(with_lengths(request, [3, 2]))
 
 
 @given(st.binary(max_size=200))
@@ -194,7 +196,7 @@ def test_any_bytes_decode_or_are_refused(two: Manifest, content: bytes) -> None:
     except DecodeError:
         return
     with pytest.raises(InvalidRequest):
-        codec.decode(request, two, POLICY)
+        Decoder(two, POLICY).decode(request)
 
 
 @given(
@@ -217,7 +219,7 @@ def test_a_mutated_request_decodes_or_is_refused(
         case _:
             set_input(index, **{field: content.decode("latin-1")})(request)
     try:
-        rows = codec.decode(request, two, POLICY)
+        rows = Decoder(two, POLICY).decode(request)
     except InvalidRequest:
         return
     assert rows.rows == 2
@@ -240,9 +242,9 @@ def test_values_outside_the_calibrated_range_of_an_int8_model_follow_the_policy(
     request.raw_input_contents.append(np.array([-50.0, 0.5, 1000.0], "<f4").tobytes())
     if expected is None:
         with pytest.raises(InvalidRequest, match=r"values from -50 to 1000; .* calibrated on -1 to 2"):
-            codec.decode(request, int8, policy)
+            Decoder(int8, policy).decode(request)
         return
-    assert codec.decode(request, int8, policy).inputs["x"].ravel().tolist() == expected
+    assert Decoder(int8, policy).decode(request).inputs["x"].ravel().tolist() == expected
 
 
 @pytest.mark.parametrize("rows", [1, 2])
@@ -252,13 +254,13 @@ def test_an_index_outside_the_table_is_refused_with_its_place_and_the_range(
 ) -> None:
     manifest = read_manifest(write_two_inputs(tmp_path, vocabulary=100))
     request = message(rows)
-    codec.decode(request, manifest, POLICY)
+    Decoder(manifest, POLICY).decode(request)
     tokens = np.frombuffer(request.raw_input_contents[0], "<i8").copy()
     tokens[-2] = value
     request.raw_input_contents[0] = tokens.tobytes()
 
     with pytest.raises(InvalidRequest, match=rf"'tokens' holds {value} at \[{rows - 1}, 1\]; expected 0 to 99"):
-        codec.decode(request, manifest, POLICY)
+        Decoder(manifest, POLICY).decode(request)
 
 
 def test_indices_beyond_a_rows_length_are_padding_whatever_they_are(tmp_path: Path) -> None:
@@ -268,7 +270,7 @@ def test_indices_beyond_a_rows_length_are_padding_whatever_they_are(tmp_path: Pa
     tokens[1, 1:] = [-1, 100]
     request.raw_input_contents[0] = tokens.tobytes()
 
-    assert codec.decode(request, manifest, POLICY).inputs["tokens"].tolist() == [
+    assert Decoder(manifest, POLICY).decode(request).inputs["tokens"].tolist() == [
         tokens[0].tolist(),
         [tokens[1, 0], 0, 0],
     ]
@@ -287,7 +289,7 @@ def test_the_timeout_parameter_is_in_microseconds_and_zero_means_none(
 ) -> None:
     request = oip.ModelInferRequest(parameters={"timeout": parameter})
 
-    assert codec.timeout_ns(request) == expected
+    assert parameters.timeout_ns(request) == expected
 
 
 @pytest.mark.parametrize(
@@ -296,4 +298,4 @@ def test_the_timeout_parameter_is_in_microseconds_and_zero_means_none(
 )
 def test_a_timeout_that_is_no_number_of_microseconds_is_refused(parameter: oip.InferParameter) -> None:
     with pytest.raises(InvalidRequest, match="'timeout' must be a whole number of microseconds"):
-        codec.timeout_ns(oip.ModelInferRequest(parameters={"timeout": parameter}))
+        parameters.timeout_ns(oip.ModelInferRequest(parameters={"timeout": parameter}))

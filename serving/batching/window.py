@@ -1,0 +1,55 @@
+"""Cutting a window of rows, sorted by length, into the batches that cost least together."""
+
+from collections.abc import Sequence
+
+from serving.batching.cost import CostModel
+from serving.batching.tickets import Row
+
+
+def cheapest_group(window: Sequence[Row], cost: CostModel, most_rows: int) -> list[Row]:
+    """Return the group of the window's first row in its cheapest partition, sorted by length.
+
+    Source: the dynamic program of TurboTransformers (Fang et al., PPoPP 2021, "sequence-length-aware batch scheduler"),
+    over a linear cost model: a batch costs what its longest row costs, times its rows.
+
+    Args:
+        window: rows, most urgent first; at least one.
+        cost: of an engine call.
+        most_rows: rows of a group.
+    """
+    urgent = window[0]
+    shortest = min(row.length for row in window)
+    if shortest == max(row.length for row in window):
+        return list(window[:most_rows])
+    rows = sorted(window, key=lambda row: row.length)
+    first, stop = _bounds_around(rows.index(urgent), _cuts([row.length for row in rows], cost, most_rows))
+    return rows[first:stop]
+
+
+def _cuts(lengths: Sequence[int], cost: CostModel, most_rows: int) -> list[int]:
+    """Return the best partition of ascending lengths: entry `j` is where the group begins that ends before row `j`.
+
+    Work in the window: at most `len(lengths) * most_rows` additions.
+    """
+    now = cost.coefficients()
+    best = [0.0]
+    start_of = [0]
+    for stop in range(1, len(lengths) + 1):
+        longest = lengths[stop - 1]
+        fixed, per_row = now.call + longest * now.step, now.row + longest * now.row_step
+        cheapest, cheapest_start = float("inf"), stop - 1
+        for start in range(max(0, stop - most_rows), stop):
+            total = best[start] + fixed + (stop - start) * per_row
+            if total < cheapest:
+                cheapest, cheapest_start = total, start
+        best.append(cheapest)
+        start_of.append(cheapest_start)
+    return start_of
+
+
+def _bounds_around(position: int, start_of: Sequence[int]) -> tuple[int, int]:
+    """Walk the partition from its end to the group that holds `position`."""
+    stop = len(start_of) - 1
+    while start_of[stop] > position:
+        stop = start_of[stop]
+    return start_of[stop], stop
