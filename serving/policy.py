@@ -32,7 +32,7 @@ class Policy(BaseModel):
         None, ge=1, description="steps that one engine call of a stepwise model runs; by default learned from `tick_ms`"
     )
     tick_ms: float = Field(
-        10.0, gt=0, description="how long an engine call of a stepwise model should take: newcomers join after each"
+        25.0, gt=0, description="how long an engine call of a stepwise model should take: newcomers join after each"
     )
     instances: int = Field(
         1, ge=1, le=64, description="engine calls of the model at a time, each with its share of threads"

@@ -1,0 +1,156 @@
+"""The server against its engine's limit: `python -m loadtests.benchmarks.serving [--output DIR] [--quick]`.
+
+The server has one core to itself, the load comes from another, and everything is a ratio within this run: to
+onnxruntime alone on the server's core at its best batch, to grpcio's own empty server, to another way of batching on
+the same server. Variants take turns, and figures are medians of the turns.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from export.artefact import tool_versions
+from export.errors import ExportError
+from export.job import now
+from export.proving.latency import describe_cpu
+from loadtests.benchmarks.serving_measuring import CLIENT_CORE, SERVER_CORE, Target
+from loadtests.benchmarks.serving_models import MEDIUM, TINY, WIDE, write_models
+from loadtests.benchmarks.serving_show import plot, show
+from loadtests.benchmarks.serving_workloads import (
+    Bench,
+    Figure,
+    Overload,
+    idle_server,
+    mixed_lengths,
+    on_and_off,
+    outliers,
+    overload,
+    steady,
+    tiny,
+)
+from training.files import write_json
+from training.local_server import LocalServer
+
+OFF = "max_batch_rows: 1"
+FIFO = "batching: fifo\nmax_batch_rows: 64"
+PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
+    "W1": tiny,
+    "W2": steady,
+    "W3": mixed_lengths,
+    "W4": outliers,
+    "on-off": on_and_off,
+    "idle": idle_server,
+}
+WORKLOADS = (*PARTS, "overload")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How long things take, in seconds, and how often they are repeated."""
+
+    seconds: float
+    engine_seconds: float
+    repeats: int
+
+
+FULL = Effort(seconds=5.0, engine_seconds=0.7, repeats=3)
+QUICK = Effort(seconds=0.7, engine_seconds=0.05, repeats=1)
+
+
+@dataclass(slots=True)
+class Report:
+    """What was measured."""
+
+    figures: list[Figure] = field(default_factory=list)
+    overloads: list[Overload] = field(default_factory=list)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; exit code 0 whatever was measured, 1 if it could not be."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.benchmarks.serving", description=__doc__)
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmark-output"), metavar="DIR", help="folder for JSON and plot"
+    )
+    parser.add_argument("--quick", action="store_true", help="a second for everything: to try it out")
+    parser.add_argument("--only", default=",".join(WORKLOADS), metavar="NAMES", help=f"some of {','.join(WORKLOADS)}")
+    given = parser.parse_args(arguments)
+    chosen = given.only.split(",")
+    if unknown := sorted(set(chosen) - set(WORKLOADS)):
+        parser.error(f"--only: unknown {unknown}; there are {list(WORKLOADS)}")
+    if len(os.sched_getaffinity(0)) <= max(SERVER_CORE, CLIENT_CORE):
+        parser.error("two cores are needed: one for the server, one for the load")
+    given.output.mkdir(parents=True, exist_ok=True)
+    try:
+        run(given.output, chosen, QUICK if given.quick else FULL, Console())
+    except ExportError as error:
+        Console(stderr=True).print(f"{parser.prog}: {error}", markup=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+def run(output: Path, chosen: Sequence[str], effort: Effort, console: Console) -> Report:
+    """Measure, print, and write `serving.json` and `serving.png` into the folder `output`, which must exist.
+
+    Raises:
+        ExportError: a model cannot be exported or quantized.
+    """
+    report = Report()
+    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), chosen, console) as (server, models):
+        bench = Bench(
+            server=server,
+            models=models,
+            folder=Path(folder),
+            seconds=effort.seconds,
+            engine_seconds=effort.engine_seconds,
+            repeats=effort.repeats,
+        )
+        for name, part in PARTS.items():
+            if name in chosen:
+                with console.status(f"measuring {name}"):
+                    report.figures += part(bench)
+                console.print(f"measured {name}", highlight=False)
+        if "overload" in chosen:
+            with console.status("measuring overload"):
+                report.overloads += overload(bench)
+    write_json(
+        output / "serving.json",
+        {
+            "benchmark": "serving",
+            "date": now(),
+            "machine": describe_cpu(),
+            "versions": tool_versions(),
+            "effort": asdict(effort),
+            "figures": [asdict(figure) | {"verdict": figure.verdict} for figure in report.figures],
+            "overload": [asdict(point) for point in report.overloads],
+        },
+    )
+    plot(report.figures, report.overloads, output / "serving.png")
+    show(report.figures, report.overloads, console)
+    console.print(f"written to {output}", soft_wrap=True, markup=False, highlight=False)
+    return report
+
+
+@contextmanager
+def _server(folder: Path, chosen: Sequence[str], console: Console) -> Iterator[tuple[Target, Path]]:
+    """Serve every variant of every model from one process on its core."""
+    models = folder / "models"
+    with console.status("exporting models"):
+        write_models(TINY, models, {"tiny": "", "tiny-off": OFF})
+        write_models(MEDIUM, models, {"medium": "", "medium-off": OFF, "medium-fifo": FIFO}, int8="medium-int8")
+        if "on-off" in chosen:
+            write_models(WIDE, models, {"wide": "", "wide-off": OFF})
+    with LocalServer(models, "--threads", "1") as server:
+        for task in Path(f"/proc/{server.process.pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {SERVER_CORE})
+        yield Target(address=server.address, pid=server.process.pid, metrics_url=server.metrics_url), models
+
+
+if __name__ == "__main__":
+    sys.exit(main())
