@@ -15,6 +15,10 @@ demo: .venv/.installed-demo ## train, export, quantize, serve and call three mod
 benchmark: .venv/.installed-demo ## INT8 against FP32 on this machine: bytes, time, error, accuracy
 	$(BIN)/python -m loadtests.benchmarks.int8
 
+.PHONY: bench
+bench: .venv/.installed-demo ## the server against its engine's limit and grpcio's own floor, on two cores
+	$(BIN)/python -m loadtests.benchmarks.serving
+
 .PHONY: test
 test: check ## lint, types, and every test
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -21,7 +21,7 @@ from serving.inbox import Reply
 from serving.manifest import Manifest
 from serving.policy import Policy
 from serving.refusals import error_of
-from serving.tensors import Answer, Part, Rows, pack, scatter
+from serving.tensors import Answer, Layout, Part, Rows
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class Runner:
         metrics: RunnerMetrics,
     ) -> None:
         self._manifest = manifest
+        self._layout = Layout(manifest)
         self._policy = policy
         self._engine = engine
         self._batcher = batcher
@@ -128,7 +129,7 @@ class Runner:
             deadline_ns=NEVER_NS if deadline_ns is None else deadline_ns,
             handicap_ns=int(levels * policy.priority_step_ms * MILLISECOND_NS),
         )
-        request = _Request(ticket, Answer(self._manifest, rows), reply)
+        request = _Request(ticket, self._layout.answer(rows), reply)
         with self._lock:
             refused = self._batcher.admit(ticket, now_ns=now_ns)
             if refused is not None:
@@ -260,7 +261,7 @@ class Runner:
         started_ns = self._clock.now_ns()
         self._metrics.batch_started(work.batch, waits_ns=work.waits_ns)
         try:
-            scatter(self._manifest, self._engine.run(pack(self._manifest, work.parts)), work.parts)
+            self._layout.scatter(self._engine.run(self._layout.pack(work.parts)), work.parts)
         except Exception as error:  # noqa: BLE001  the engine is foreign code, and the loop must outlive it
             self._metrics.batch_failed(work.batch)
             self._isolate(work, error)
@@ -304,7 +305,7 @@ class Runner:
         _fail_late(late)
         for request in requests:
             if request.ticket.deadline_ns > now_ns:
-                request.reply.answer(request.answer.outputs)
+                request.reply.answer(self._layout.outputs_of(request.answer))
 
     def _wake_if_drained(self) -> None:
         if self._drained():

@@ -1,4 +1,8 @@
-"""Parts of requests to one padded batch, and answers back. Numpy only; knows no threads, engine or wire."""
+"""Parts of requests to one padded batch, and answers back. Numpy only; knows no threads, engine or wire.
+
+A batch is put together once per tick from parts of many requests, so what is done per part is done on bytes: a slice of
+bytes takes a fraction of what a slice of an array takes, and joining them is one copy for all.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.manifest import BATCH, TIME, Manifest, Tensor
+from serving.manifest import BATCH, Manifest, Tensor
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -36,32 +40,29 @@ class Rows:
 
 
 class Answer:
-    """One request's answer in the making: outputs and states fill up as its rows are run, in one call or in many.
+    """One request's answer in the making: it fills up as the request's rows are run, in one call or in many.
 
-    Attributes:
-        request: what is answered.
-        outputs: by name, dtype[rows, ...] or dtype[rows, time, ...], zero beyond each row's length; whole once every
-            step of every row has been scattered. With a stepwise model's next state, float32[rows, S].
-        states: float32[rows, S], what each row has come to, of a stepwise model.
+    Instances may fill different rows at the same time: every row has places of its own from the start.
     """
 
-    __slots__ = ("outputs", "request", "states")
+    __slots__ = ("inputs", "lasts", "request", "states", "steps")
 
-    def __init__(self, manifest: Manifest, request: Rows) -> None:
+    def __init__(self, layout: "Layout", request: Rows) -> None:
+        """Begin; made by `Layout.answer`."""
+        rows = request.rows
         self.request = request
-        self.outputs: dict[str, Array] = {}
-        if request.rows > 1:  # instances may scatter into different rows at once, so none may be the one that allocates
-            for tensor in manifest.outputs:
-                self.outputs[tensor.name] = np.zeros(_shape(tensor, request), tensor.dtype)
-        self.states: NDArray[np.float32] | None = None
-        if manifest.state is not None:
-            size = (request.rows, manifest.state.size)
-            self.states = np.zeros(size, np.float32) if request.state is None else request.state.copy()
-            self.outputs[manifest.state.output] = self.states
-
-    def whole(self) -> list["Part"]:
-        """Return all steps of all rows."""
-        return [Part(self, row, 0, length) for row, length in enumerate(self.request.lengths.tolist())]
+        self.inputs = {name: _bytes_of(request.inputs[name]) for name in layout.inputs}
+        self.steps: dict[str, list[list[bytes]]] = {
+            name: [[] for _ in range(rows)] for name, output in layout.outputs.items() if output.follows_time
+        }
+        self.lasts: dict[str, list[bytes]] = {
+            name: [b""] * rows for name, output in layout.outputs.items() if not output.follows_time
+        }
+        self.states: list[bytes] = []
+        if layout.state is not None:
+            size = layout.state.row_bytes
+            sent = None if request.state is None else request.state.tobytes()
+            self.states = [bytes(size) if sent is None else sent[row * size : (row + 1) * size] for row in range(rows)]
 
 
 class Part(NamedTuple):
@@ -73,99 +74,153 @@ class Part(NamedTuple):
     stop: int
 
 
-def pack(manifest: Manifest, parts: Sequence[Part]) -> dict[str, Array]:
-    """Lay parts below each other, zero-padded at the end of time, as the graph takes them.
+class _Field:
+    """A tensor's form in bytes.
 
-    Returns:
-        The graph's feed: every input as dtype[B, steps of the longest part, ...] (or dtype[B, ...]), the lengths
-        int64[B], and for a stepwise model the states that rows have come to, float32[B, S]. In the order of the parts.
+    Attributes:
+        row_bytes: of a row that does not follow time, or of one step of a row that does.
     """
-    lengths = np.array([part.stop - part.start for part in parts], np.int64)
-    steps = int(lengths.max())
-    feed = {tensor.name: _pack_input(tensor, parts, steps) for tensor in manifest.inputs}
-    if manifest.lengths_input is not None:
-        feed[manifest.lengths_input] = lengths
-    if manifest.state is not None:
-        states = np.empty((len(parts), manifest.state.size), np.float32)
-        for position, (answer, row, _, _) in enumerate(parts):
-            states[position] = answer.states[row]  # type: ignore[index]  # a stepwise model's answer has states
-        feed[manifest.state.input] = states
-    return feed
+
+    __slots__ = ("dtype", "follows_time", "name", "row_bytes", "tail")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.name = tensor.name
+        self.dtype = tensor.dtype
+        self.follows_time = tensor.follows_time
+        self.tail = tuple(axis for axis in tensor.shape[2 if tensor.follows_time else 1 :] if isinstance(axis, int))
+        self.row_bytes = int(np.prod(self.tail, dtype=np.int64)) * tensor.dtype.itemsize
 
 
-def scatter(manifest: Manifest, outputs: Arrays, parts: Sequence[Part]) -> None:
-    """Move the outputs of a packed batch into the answers that its parts belong to.
+class Layout:
+    """How one model version's tensors lie in memory: packs batches and takes them apart."""
 
-    An output that does not follow time is taken from a row's last part; steps beyond a row's length stay zero, whatever
-    the engine left there.
+    def __init__(self, manifest: Manifest) -> None:
+        self.inputs = {tensor.name: _Field(tensor) for tensor in manifest.inputs}
+        self.outputs = {tensor.name: _Field(tensor) for tensor in manifest.outputs}
+        self.state: _Field | None = None
+        self.produced = dict(self.outputs)
+        self._lengths_input = manifest.lengths_input
+        self._state_input = ""
+        if manifest.state is not None:
+            size = manifest.state.size
+            self.state = _Field(Tensor(name=manifest.state.output, datatype="FP32", shape=(BATCH, size)))
+            self.produced[self.state.name] = self.state
+            self._state_input = manifest.state.input
 
-    Raises:
-        ValueError: an output has another number of rows or steps than went in. That is the model's fault or ours: rows
-            must never reach another caller.
-    """
-    steps = max(part.stop - part.start for part in parts)
-    for tensor in graph_outputs(manifest):
-        values = outputs[tensor.name]
-        if values.shape[0] != len(parts) or (tensor.follows_time and values.shape[1] != steps):
-            raise ValueError(
-                f"output '{tensor.name}' has shape {values.shape}; {len(parts)} rows of {steps} steps went in"
-            )
-    for tensor in manifest.outputs:
-        if tensor.follows_time:
-            _scatter_steps(tensor, outputs[tensor.name], parts)
-        else:
-            _scatter_last(tensor.name, outputs[tensor.name], parts)
-    if manifest.state is not None:
-        states = outputs[manifest.state.output]
-        for position, (answer, row, _, _) in enumerate(parts):
-            answer.states[row] = states[position]  # type: ignore[index]  # as in pack
+    def answer(self, request: Rows) -> Answer:
+        """Begin the answer of a request."""
+        return Answer(self, request)
+
+    def pack(self, parts: Sequence[Part]) -> dict[str, Array]:
+        """Lay parts below each other, zero-padded at the end of time, as the graph takes them.
+
+        Returns:
+            The graph's feed: every input as dtype[B, steps of the longest part, ...] (or dtype[B, ...]), the lengths
+            int64[B], and for a stepwise model the states that rows have come to, float32[B, S]. In the order of the
+            parts; read-only.
+        """
+        lengths = [part.stop - part.start for part in parts]
+        steps = max(lengths)
+        feed = {
+            name: self._pack_steps(field, parts, steps) if field.follows_time else _pack_rows(field, parts)
+            for name, field in self.inputs.items()
+        }
+        if self._lengths_input is not None:
+            feed[self._lengths_input] = np.array(lengths, np.int64)
+        if self.state is not None:
+            states = b"".join([part.answer.states[part.row] for part in parts])
+            feed[self._state_input] = np.frombuffer(states, np.float32).reshape(len(parts), -1)
+        return feed
+
+    def scatter(self, outputs: Arrays, parts: Sequence[Part]) -> None:
+        """Move the outputs of a packed batch into the answers that its parts belong to.
+
+        An output that does not follow time is taken from a row's last part; what the engine left beyond a row's steps
+        is dropped.
+
+        Raises:
+            ValueError: an output has another number of rows or steps than went in, or another type than the manifest
+                says. That is the model's fault or ours: rows must never reach another caller.
+        """
+        steps = max(part.stop - part.start for part in parts)
+        for name, field in self.produced.items():
+            values = outputs[name]
+            expected = (len(parts), steps, *field.tail) if field.follows_time else (len(parts), *field.tail)
+            if values.shape != expected or values.dtype != field.dtype:
+                raise ValueError(
+                    f"output '{name}' is {values.dtype} {values.shape}; {len(parts)} rows of {steps} steps went in, so "
+                    f"{field.dtype} {expected} must come out"
+                )
+        for name, field in self.outputs.items():
+            content = _bytes_of(outputs[name])
+            if field.follows_time:
+                _scatter_steps(field, content, parts, steps)
+            else:
+                _scatter_lasts(field, content, parts)
+        if self.state is not None:
+            content, size = _bytes_of(outputs[self.state.name]), self.state.row_bytes
+            for position, (answer, row, _, _) in enumerate(parts):
+                answer.states[row] = bytes(content[position * size : (position + 1) * size])
+
+    def outputs_of(self, answer: Answer) -> dict[str, Array]:
+        """Return a whole answer: every step of every row has been scattered.
+
+        Returns:
+            By name, dtype[rows, ...] or dtype[rows, time, ...], zero beyond each row's length; a stepwise model's next
+            state as well, float32[rows, S]. Read-only.
+        """
+        rows, time = answer.request.rows, answer.request.time
+        whole: dict[str, Array] = {}
+        for name, pieces in answer.steps.items():
+            field = self.outputs[name]
+            row_bytes = time * field.row_bytes
+            content = b"".join([b"".join(row).ljust(row_bytes, b"\0") for row in pieces])
+            whole[name] = np.frombuffer(content, field.dtype).reshape(rows, time, *field.tail)
+        for name, lasts in answer.lasts.items():
+            field = self.outputs[name]
+            whole[name] = np.frombuffer(b"".join(lasts), field.dtype).reshape(rows, *field.tail)
+        if self.state is not None:
+            states = np.frombuffer(b"".join(answer.states), np.float32)
+            whole[self.state.name] = states.reshape(rows, *self.state.tail)
+        return whole
+
+    def _pack_steps(self, field: _Field, parts: Sequence[Part], steps: int) -> Array:
+        name, size, whole = field.name, field.row_bytes, steps * field.row_bytes
+        padding = memoryview(bytes(whole))
+        pieces: list[memoryview] = []
+        for answer, row, start, stop in parts:
+            first = row * answer.request.time
+            pieces.append(answer.inputs[name][(first + start) * size : (first + stop) * size])
+            if stop - start < steps:
+                pieces.append(padding[(stop - start) * size :])
+        packed = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return np.frombuffer(packed, field.dtype).reshape(len(parts), steps, *field.tail)
 
 
-def graph_outputs(manifest: Manifest) -> tuple[Tensor, ...]:
-    """Return all that the graph gives: the outputs, then a stepwise model's next state, FP32 [batch, S]."""
-    if manifest.state is None:
-        return manifest.outputs
-    state = Tensor(name=manifest.state.output, datatype="FP32", shape=(BATCH, manifest.state.size))
-    return (*manifest.outputs, state)
+def whole_parts(answer: Answer) -> list[Part]:
+    """Return all steps of all rows of a request."""
+    return [Part(answer, row, 0, length) for row, length in enumerate(answer.request.lengths.tolist())]
 
 
-def _pack_input(tensor: Tensor, parts: Sequence[Part], steps: int) -> Array:
-    name = tensor.name
-    if len(parts) == 1:
-        (answer, row, start, stop) = parts[0]
-        only = answer.request.inputs[name][row : row + 1]
-        return only[:, start:stop] if tensor.follows_time else only
-    if not tensor.follows_time:
-        return np.stack([part.answer.request.inputs[name][part.row] for part in parts])
-    tail = parts[0].answer.request.inputs[name].shape[2:]
-    packed = np.zeros((len(parts), steps, *tail), tensor.dtype)
+def _bytes_of(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
+
+
+def _pack_rows(field: _Field, parts: Sequence[Part]) -> Array:
+    size = field.row_bytes
+    content = b"".join([part.answer.inputs[field.name][part.row * size : (part.row + 1) * size] for part in parts])
+    return np.frombuffer(content, field.dtype).reshape(len(parts), *field.tail)
+
+
+def _scatter_steps(field: _Field, content: memoryview, parts: Sequence[Part], steps: int) -> None:
+    name, size = field.name, field.row_bytes
     for position, (answer, row, start, stop) in enumerate(parts):
-        packed[position, : stop - start] = answer.request.inputs[name][row, start:stop]
-    return packed
+        first = position * steps
+        answer.steps[name][row].append(bytes(content[first * size : (first + stop - start) * size]))
 
 
-def _shape(tensor: Tensor, request: Rows) -> list[int]:
-    sizes = {BATCH: request.rows, TIME: request.time}
-    return [axis if isinstance(axis, int) else sizes[axis] for axis in tensor.shape]
-
-
-def _scatter_steps(tensor: Tensor, values: Array, parts: Sequence[Part]) -> None:
-    for position, (answer, row, start, stop) in enumerate(parts):
-        request = answer.request
-        if start == 0 and stop == request.time and len(request.lengths) == 1:
-            answer.outputs[tensor.name] = values[position : position + 1, :stop]  # all of the answer: no copy
-            continue
-        if tensor.name not in answer.outputs:
-            answer.outputs[tensor.name] = np.zeros(_shape(tensor, request), tensor.dtype)
-        answer.outputs[tensor.name][row, start:stop] = values[position, : stop - start]
-
-
-def _scatter_last(name: str, values: Array, parts: Sequence[Part]) -> None:
+def _scatter_lasts(field: _Field, content: memoryview, parts: Sequence[Part]) -> None:
+    name, size = field.name, field.row_bytes
     for position, (answer, row, _, stop) in enumerate(parts):
-        lengths = answer.request.lengths
-        if stop != lengths[row]:
-            continue
-        if len(lengths) == 1:
-            answer.outputs[name] = values[position : position + 1]
-        else:
-            answer.outputs[name][row] = values[position]
+        if stop == answer.request.lengths[row]:
+            answer.lasts[name][row] = bytes(content[position * size : (position + 1) * size])

@@ -5,19 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.manifest import Manifest, read_manifest
-from serving.tensors import Answer, Part, Rows, pack, scatter
+from serving.manifest import read_manifest
+from serving.tensors import Answer, Layout, Part, Rows, whole_parts
 from tests.support.artefacts import FEATURES, write_lstm, write_two_inputs
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_two_inputs(tmp_path_factory.mktemp("models")))
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    return Layout(read_manifest(write_two_inputs(tmp_path_factory.mktemp("models"))))
 
 
 @pytest.fixture(scope="module")
-def stepwise(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False, stepwise=True))
+def stepwise(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    return Layout(read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False, stepwise=True)))
 
 
 @st.composite
@@ -43,19 +43,17 @@ def requests(draw: st.DrawFn) -> list[Rows]:
 
 
 def all_parts(answers: list[Answer]) -> list[Part]:
-    return [part for answer in answers for part in answer.whole()]
+    return [part for answer in answers for part in whole_parts(answer)]
 
 
 @given(batch=requests(), data=st.data())
 @settings(deadline=None)
-def test_every_request_gets_its_own_rows_and_steps_back(
-    manifest: Manifest, batch: list[Rows], data: st.DataObject
-) -> None:
+def test_every_request_gets_its_own_rows_and_steps_back(layout: Layout, batch: list[Rows], data: st.DataObject) -> None:
     """A model that passes its inputs through gives each request what it sent, with zeros beyond each row's length.
 
     The rows are cut at any step and run in any order of requests; a row's own steps keep theirs.
     """
-    answers = [Answer(manifest, request) for request in batch]
+    answers = [layout.answer(request) for request in batch]
     pieces = []
     for answer, row, _, stop in all_parts(answers):
         cut = data.draw(st.integers(0, stop - 1))
@@ -64,20 +62,20 @@ def test_every_request_gets_its_own_rows_and_steps_back(
     for turn in (0, 1):
         parts = data.draw(st.permutations([part for when, part in pieces if when == turn]))
         if parts:
-            feed = pack(manifest, parts)
+            feed = layout.pack(parts)
             assert feed["x"].shape == (len(parts), max(part.stop - part.start for part in parts), FEATURES)
-            scatter(manifest, {"y": feed["x"] + 1, "count": feed["lengths"]}, parts)
+            layout.scatter({"y": feed["x"] + 1, "count": feed["lengths"]}, parts)
 
     for request, answer in zip(batch, answers, strict=True):
         real = (np.arange(request.time) < request.lengths[:, None])[..., None]
-        np.testing.assert_array_equal(answer.outputs["y"], (request.inputs["x"] + 1) * real)
-        assert answer.outputs["count"].shape == (request.rows,)
+        np.testing.assert_array_equal(layout.outputs_of(answer)["y"], (request.inputs["x"] + 1) * real)
+        assert layout.outputs_of(answer)["count"].shape == (request.rows,)
 
 
 @given(batch=requests())
 @settings(deadline=None)
-def test_padding_is_zero_and_inputs_without_time_are_stacked(manifest: Manifest, batch: list[Rows]) -> None:
-    feed = pack(manifest, all_parts([Answer(manifest, request) for request in batch]))
+def test_padding_is_zero_and_inputs_without_time_are_stacked(layout: Layout, batch: list[Rows]) -> None:
+    feed = layout.pack(all_parts([layout.answer(request) for request in batch]))
     beyond = np.arange(feed["x"].shape[1]) >= feed["lengths"][:, None]
 
     assert not feed["x"][beyond].any()
@@ -86,61 +84,81 @@ def test_padding_is_zero_and_inputs_without_time_are_stacked(manifest: Manifest,
     np.testing.assert_array_equal(feed["lengths"], np.concatenate([r.lengths for r in batch]))
 
 
-def test_an_output_without_time_is_that_of_the_last_part(manifest: Manifest) -> None:
-    rows = Rows(
-        inputs={"tokens": np.ones((2, 3), np.int64), "x": np.ones((2, 3, 3), np.float32), "bias": np.ones((2, 3))},
+def pair_of_rows() -> Rows:
+    return Rows(
+        inputs={
+            "tokens": np.ones((2, 3), np.int64),
+            "x": np.ones((2, 3, FEATURES), np.float32),
+            "bias": np.ones((2, FEATURES), np.float32),
+        },
         lengths=np.array([3, 2]),
         time=3,
     )
-    answer = Answer(manifest, rows)
+
+
+def test_an_output_without_time_is_that_of_the_last_part(layout: Layout) -> None:
+    answer = layout.answer(pair_of_rows())
     for numbers, parts in (
         ([1, 2], [Part(answer, 0, 0, 2), Part(answer, 1, 0, 2)]),
         ([3], [Part(answer, 0, 2, 3)]),
     ):
-        steps = parts[0].stop - parts[0].start
-        scatter(manifest, {"y": np.zeros((len(parts), steps, FEATURES)), "count": np.array(numbers)}, parts)
+        y = np.zeros((len(parts), parts[0].stop - parts[0].start, FEATURES), np.float32)
+        layout.scatter({"y": y, "count": np.array(numbers)}, parts)
 
-    assert answer.outputs["count"].tolist() == [3, 2]
+    assert layout.outputs_of(answer)["count"].tolist() == [3, 2]
 
 
-def test_a_stepwise_row_starts_from_its_own_state_or_zeros_and_goes_on_from_the_last(stepwise: Manifest) -> None:
+def test_a_stepwise_row_starts_from_its_own_state_or_zeros_and_goes_on_from_the_last(stepwise: Layout) -> None:
     """The state that a request came with is not written into: it may be a view of the bytes that arrived."""
     assert stepwise.state is not None
-    size = stepwise.state.size
+    (size,) = stepwise.state.tail
     sent = np.full((1, size), 7, np.float32)
     sent.flags.writeable = False
     x = {"x": np.ones((1, 3, FEATURES), np.float32)}
-    fresh = Answer(stepwise, Rows(inputs=x, lengths=np.array([3]), time=3))
-    continued = Answer(stepwise, Rows(inputs=x, lengths=np.array([3]), time=3, state=sent))
+    fresh = stepwise.answer(Rows(inputs=x, lengths=np.array([3]), time=3))
+    continued = stepwise.answer(Rows(inputs=x, lengths=np.array([3]), time=3, state=sent))
     first = [Part(fresh, 0, 0, 2), Part(continued, 0, 0, 2)]
 
-    assert pack(stepwise, first)["state"].tolist() == [[0.0] * size, [7.0] * size]
+    assert stepwise.pack(first)["state"].tolist() == [[0.0] * size, [7.0] * size]
 
-    outputs = {"steps": np.zeros((2, 2, 4)), "last": np.zeros((2, 4))}
-    scatter(stepwise, {**outputs, "next_state": np.array([[1.0] * size, [2.0] * size])}, first)
+    outputs = {"steps": np.zeros((2, 2, 4), np.float32), "last": np.zeros((2, 4), np.float32)}
+    states = np.array([[1.0] * size, [2.0] * size], np.float32)
+    stepwise.scatter({**outputs, "next_state": states}, first)
 
-    assert pack(stepwise, [Part(continued, 0, 2, 3), Part(fresh, 0, 2, 3)])["state"][:, 0].tolist() == [2.0, 1.0]
-    assert continued.outputs["next_state"].tolist() == [[2.0] * size]
-
-
-def test_rows_of_one_request_share_buffers_that_no_scatter_has_to_make(manifest: Manifest) -> None:
-    """Two instances that scatter into two rows at once would each make one, and the rows of one would be lost."""
-    answer = Answer(manifest, Rows(inputs={}, lengths=np.array([3, 2]), time=3))
-    made = dict(answer.outputs)
-    for part in answer.whole():
-        steps = part.stop
-        scatter(manifest, {"y": np.ones((1, steps, FEATURES), np.float32), "count": np.array([steps])}, [part])
-
-    assert all(answer.outputs[name] is made[name] for name in ("y", "count"))
-    assert answer.outputs["count"].tolist() == [3, 2]
-    assert answer.outputs["y"].sum() == 5 * FEATURES
+    rest = [Part(continued, 0, 2, 3), Part(fresh, 0, 2, 3)]
+    assert stepwise.pack(rest)["state"][:, 0].tolist() == [2.0, 1.0]
+    stepwise.scatter({"steps": outputs["steps"][:, :1], "last": outputs["last"], "next_state": states + 2}, rest)
+    assert stepwise.outputs_of(continued)["next_state"].tolist() == [[3.0] * size]
 
 
-@pytest.mark.parametrize("shape", [(1, 3, FEATURES), (3, 3, FEATURES), (2, 4, FEATURES)])
-def test_an_output_of_other_rows_or_steps_is_never_handed_out(manifest: Manifest, shape: tuple[int, ...]) -> None:
+def test_the_rows_of_one_request_have_places_of_their_own(layout: Layout) -> None:
+    """Two instances may scatter into two rows at once, so nothing may be made, or replaced, that both write to."""
+    answer = layout.answer(pair_of_rows())
+    places = {**answer.steps, **answer.lasts}
+    for part in whole_parts(answer):
+        y = np.full((1, part.stop, FEATURES), part.stop, np.float32)
+        layout.scatter({"y": y, "count": np.array([part.stop])}, [part])
+
+    assert all(places[name] is made for name, made in {**answer.steps, **answer.lasts}.items())
+    assert layout.outputs_of(answer)["count"].tolist() == [3, 2]
+    assert layout.outputs_of(answer)["y"][..., 0].tolist() == [[3, 3, 3], [2, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("y", "count"),
+    [
+        (np.ones((1, 3, FEATURES), np.float32), np.ones(2, np.int64)),
+        (np.ones((3, 3, FEATURES), np.float32), np.ones(2, np.int64)),
+        (np.ones((2, 4, FEATURES), np.float32), np.ones(2, np.int64)),
+        (np.ones((2, 3, FEATURES + 1), np.float32), np.ones(2, np.int64)),
+        (np.ones((2, 3, FEATURES), np.float64), np.ones(2, np.int64)),
+        (np.ones((2, 3, FEATURES), np.float32), np.ones(3, np.int64)),
+    ],
+)
+def test_an_output_of_another_form_is_never_handed_out(layout: Layout, y: np.ndarray, count: np.ndarray) -> None:
     """A model whose output lost or gained rows would answer callers with each other's rows."""
-    answer = Answer(manifest, Rows(inputs={}, lengths=np.array([3, 3]), time=3))
+    answer = layout.answer(pair_of_rows())
 
-    with pytest.raises(ValueError, match="2 rows of 3 steps went in"):
-        scatter(manifest, {"y": np.ones(shape), "count": np.ones(2)}, answer.whole())
-    assert not any(output.any() for output in answer.outputs.values())
+    with pytest.raises(ValueError, match=r"2 rows of 3 steps went in, so .* must come out"):
+        layout.scatter({"y": y, "count": count}, whole_parts(answer))
+    assert not any(b"".join(row) for pieces in answer.steps.values() for row in pieces)

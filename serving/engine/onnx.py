@@ -11,7 +11,7 @@ import numpy as np
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import Manifest
-from serving.tensors import Answer, Arrays, Rows, graph_outputs, pack, scatter
+from serving.tensors import Arrays, Layout, Rows, whole_parts
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ class OnnxEngine:
             ArtifactError: onnxruntime cannot load the file, or its inputs and outputs are not the manifest's.
         """
         self._manifest = manifest
-        self._outputs = [tensor.name for tensor in graph_outputs(manifest)]
+        self._layout = Layout(manifest)
+        self._outputs = list(self._layout.produced)
         onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -115,9 +116,9 @@ class OnnxEngine:
         for rows, steps in shapes:
             for _ in range(2):
                 started_ns = clock.now_ns()
-                parts = Answer(self._manifest, _zeros(self._manifest, rows, steps)).whole()
+                parts = whole_parts(self._layout.answer(_zeros(self._manifest, rows, steps)))
                 try:
-                    scatter(self._manifest, self.run(pack(self._manifest, parts)), parts)
+                    self._layout.scatter(self.run(self._layout.pack(parts)), parts)
                 except Exception as error:
                     raise ArtifactError(f"warm-up with {rows} rows of {steps} steps failed: {error}") from error
                 seconds = (clock.now_ns() - started_ns) / NANOSECONDS_PER_SECOND

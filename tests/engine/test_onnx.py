@@ -11,7 +11,7 @@ from serving.clock import NANOSECONDS_PER_SECOND, SystemClock
 from serving.engine.onnx import OnnxEngine, load_onnxruntime
 from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import read_manifest
-from serving.tensors import Answer, Rows, pack, scatter
+from serving.tensors import Layout, Rows, whole_parts
 from tests.support.artefacts import FEATURES, write_lstm
 
 
@@ -39,16 +39,18 @@ def test_rows_of_different_lengths_get_the_answers_they_get_alone(tmp_path: Path
         for n in (5, 1, 30, 12)
     ]
 
-    together = [Answer(manifest, request) for request in requests]
-    parts = [part for answer in together for part in answer.whole()]
-    scatter(manifest, engine.run(pack(manifest, parts)), parts)
+    layout = Layout(manifest)
+    together = [layout.answer(request) for request in requests]
+    parts = [part for answer in together for part in whole_parts(answer)]
+    layout.scatter(engine.run(layout.pack(parts)), parts)
 
     for request, answer in zip(requests, together, strict=True):
-        alone = Answer(manifest, request)
-        scatter(manifest, engine.run(pack(manifest, alone.whole())), alone.whole())
-        assert answer.outputs.keys() == alone.outputs.keys()
-        for name, expected in alone.outputs.items():
-            np.testing.assert_allclose(answer.outputs[name], expected, rtol=1e-5, atol=1e-6)
+        alone = layout.answer(request)
+        layout.scatter(engine.run(layout.pack(whole_parts(alone))), whole_parts(alone))
+        got = layout.outputs_of(answer)
+        assert got.keys() == layout.produced.keys()
+        for name, expected in layout.outputs_of(alone).items():
+            np.testing.assert_allclose(got[name], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_warm_up_tells_what_each_shape_took_and_ends_with_one_that_takes_long(tmp_path: Path) -> None:
@@ -100,8 +102,8 @@ def test_a_half_precision_version_runs_on_the_cpu_in_fp32_and_the_log_says_that_
     rows = Rows(inputs={"x": x}, lengths=np.array([7, 3]), time=7)
     answers = []
     for version in (half, full):
-        manifest = read_manifest(version)
-        answers.append(engine_of(version).run(pack(manifest, Answer(manifest, rows).whole())))
+        layout = Layout(read_manifest(version))
+        answers.append(engine_of(version).run(layout.pack(whole_parts(layout.answer(rows)))))
 
     assert "computes half precision in FP32 on the CPU" in caplog.text
     assert str(full) not in caplog.text
