@@ -144,7 +144,7 @@ def _server(folder: Path, chosen: Sequence[str], console: Console) -> Iterator[t
     with console.status("exporting models"):
         write_models(TINY, models, {"tiny": "", "tiny-off": OFF})
         write_models(MEDIUM, models, {"medium": "", "medium-off": OFF, "medium-fifo": FIFO}, int8="medium-int8")
-        if "on-off" in chosen:
+        if {"on-off", "overload"} & set(chosen):
             write_models(WIDE, models, {"wide": "", "wide-off": OFF})
     with LocalServer(models, "--threads", "1") as server:
         for task in Path(f"/proc/{server.process.pid}/task").iterdir():

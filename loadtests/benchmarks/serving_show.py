@@ -33,10 +33,17 @@ def show(figures: Sequence[Figure], overloads: Sequence[Overload], console: Cons
     console.print(table)
     if overloads:
         table = Table(
-            "offered / peak", "goodput / peak", "refused/s", "p99 of answered, ms", "deadline, ms", title="Overload"
+            "model",
+            "offered / peak",
+            "goodput / peak",
+            "refused/s",
+            "p99 of answered, ms",
+            "deadline, ms",
+            title="Overload",
         )
         for point in overloads:
             table.add_row(
+                point.model,
                 f"{point.offered_over_peak:g}",
                 f"{point.goodput_over_peak:.2f}",
                 f"{point.refused:.0f}",
@@ -63,9 +70,10 @@ def plot(figures: Sequence[Figure], overloads: Sequence[Overload], path: Path) -
     left.set_title("measured over target (red: missed)", fontsize=10)
     left.invert_yaxis()
     left.tick_params(labelsize=7)
-    factors = [point.offered_over_peak for point in overloads]
-    right.plot(factors, [point.goodput_over_peak for point in overloads], "o-", label="goodput / peak")
-    right.plot(factors, [point.p99_ms / point.deadline_ms for point in overloads], "s--", label="p99 / deadline")
+    for model in dict.fromkeys(point.model for point in overloads):
+        points = [point for point in overloads if point.model == model]
+        factors = [point.offered_over_peak for point in points]
+        right.plot(factors, [point.goodput_over_peak for point in points], "o-", label=f"goodput / peak, {model}")
     right.axhline(0.9, color="black", linestyle=":", linewidth=1)
     right.set_ylim(0, 1.2)
     right.set_xlabel("offered load / peak")

@@ -35,7 +35,8 @@ from loadtests.benchmarks.serving_models import (
 CALLERS = 64
 TINY_STEPS, MEDIUM_STEPS, WIDE_STEPS = 60, 100, 20
 SHORT_STEPS = 100
-DEADLINE_SECONDS = 0.5
+DEADLINES = 3.0
+"""Of a request, over what the median one takes at the peak."""
 OFFERED = (0.5, 1.0, 2.0, 5.0)
 MILLISECONDS = 1e3
 
@@ -76,6 +77,7 @@ class Figure:
 class Overload:
     """What became of an offered load; rates are requests per second."""
 
+    model: str
     offered_over_peak: float
     offered: float
     goodput: float
@@ -267,13 +269,22 @@ def idle_server(bench: Bench) -> list[Figure]:
 
 
 def overload(bench: Bench) -> list[Overload]:
-    """Requests with a deadline, at rates that do not care for the answers."""
+    """Requests with a deadline, at rates that do not care for the answers.
+
+    For a model of the usual size, where refusing a request costs a good part of what answering it does, and for a wide
+    one, where it costs next to nothing.
+    """
+    return [*_overload(bench, "medium", MEDIUM), *_overload(bench, "wide", WIDE)]
+
+
+def _overload(bench: Bench, model: str, size: Size) -> list[Overload]:
     lengths = lengths_of(REQUESTS, outliers=False)
-    messages = bench.folder / "overload.messages"
-    write_requests(messages, "medium", MEDIUM, lengths, timeout_us=int(DEADLINE_SECONDS * 1e6))
-    closed = bench.closed("medium", MEDIUM, lengths)
+    closed = bench.closed(model, size, lengths)
     closed()
-    peak = closed().rate
+    at_peak = closed()
+    peak, deadline = at_peak.rate, DEADLINES * at_peak.percentile(50)
+    messages = bench.folder / "overload.messages"
+    write_requests(messages, model, size, lengths, timeout_us=int(deadline * 1e6))
     points = []
     for factor in OFFERED:
         rate = factor * peak
@@ -286,18 +297,19 @@ def overload(bench: Bench) -> list[Overload]:
             seconds=bench.seconds,
             arrivals=tuple(float(each) for each in np.cumsum(gaps)),
         )
-        run = load(bench.server, job, bench.folder, model="medium")
-        in_time = run.answered & (run.latency <= DEADLINE_SECONDS)
+        run = load(bench.server, job, bench.folder, model=model)
+        in_time = run.answered & (run.latency <= deadline)
         goodput = float(in_time.sum() / run.seconds)
         points.append(
             Overload(
+                model=f"{size.hidden} wide",
                 offered_over_peak=factor,
                 offered=rate,
                 goodput=goodput,
                 goodput_over_peak=goodput / peak,
                 refused=float((~run.answered).sum() / run.seconds),
                 p99_ms=run.percentile(99) * MILLISECONDS,
-                deadline_ms=DEADLINE_SECONDS * MILLISECONDS,
+                deadline_ms=deadline * MILLISECONDS,
             )
         )
     return points

@@ -89,7 +89,7 @@ def test_many_clients_at_once_get_what_pytorch_says_to_each_alone(served: Served
 
     for request, answer in zip(requests, answers, strict=True):
         expected = expected_of(model, spec, request)
-        assert {output.name for output in answer.get_response().outputs} - TEXTS == expected.keys()
+        assert {output.name for output in answer.get_response().outputs} - TEXTS - {"state"} == expected.keys()
         for name, array in expected.items():
             np.testing.assert_allclose(answer.as_numpy(name), array, rtol=1e-5, atol=1e-5, err_msg=name)
 

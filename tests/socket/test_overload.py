@@ -92,6 +92,17 @@ def test_a_request_that_expires_in_the_queue_is_told_and_never_run(busy: Busy) -
     assert read_metric(busy.server, "lstm_engine_run_seconds_count", model="tight") == calls_before + 1
 
 
+def test_what_cannot_be_met_behind_the_backlog_is_refused_at_once_with_a_pushback(busy: Busy) -> None:
+    """The long request in the engine takes about a second; a tenth of one is not enough to wait for it."""
+    refused = busy.send(SHORT, timeout=100_000)
+
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    metadata = dict(refused.trailing_metadata())
+    assert metadata["reason"] == "overload"
+    assert int(metadata["grpc-retry-pushback-ms"]) > 0
+    assert not busy.long.done(), "the refusal did not wait for the engine"
+
+
 def test_a_cancelled_request_leaves_the_queue(busy: Busy) -> None:
     cancelled_before = read_metric(busy.server, "lstm_requests_total", model="tight", outcome="cancelled")
     leaving, staying = busy.send(LONG), busy.send(LONG)
