@@ -65,7 +65,8 @@ def plot(figures: Sequence[Figure], overloads: Sequence[Overload], path: Path) -
     scores = [figure.value / (figure.target or 1.0) for figure in asked]
     bars = left.barh(names, scores, color=[COLOURS[figure.verdict] for figure in asked])
     labels = [f"{figure.value:.2f} ({'≥' if figure.at_least else '≤'} {figure.target:g})" for figure in asked]
-    left.bar_label(bars, labels, fontsize=7, label_type="center")
+    left.bar_label(bars, labels, fontsize=7, padding=3)
+    left.margins(x=0.25)
     left.axvline(1.0, color="black", linestyle="--", linewidth=1)
     left.set_title("measured over target (red: missed)", fontsize=10)
     left.invert_yaxis()
@@ -75,10 +76,11 @@ def plot(figures: Sequence[Figure], overloads: Sequence[Overload], path: Path) -
         factors = [point.offered_over_peak for point in points]
         right.plot(factors, [point.goodput_over_peak for point in points], "o-", label=f"goodput / peak, {model}")
     right.axhline(0.9, color="black", linestyle=":", linewidth=1)
-    right.set_ylim(0, 1.2)
+    right.set_ylim(bottom=0)
     right.set_xlabel("offered load / peak")
     right.set_title("overload", fontsize=10)
-    right.legend(fontsize=8)
+    if overloads:
+        right.legend(fontsize=8)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     canvas.savefig(path, dpi=130)

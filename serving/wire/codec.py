@@ -16,8 +16,8 @@ from serving.errors import InvalidRequest
 from serving.manifest import BATCH, TIME, Manifest, Tensor
 from serving.policy import Policy
 from serving.tensors import Array, Rows
-from serving.wire.outputs import listed, refuse_parameters
-from serving.wire.parameters import check_parameters
+from serving.wire.outputs import listed
+from serving.wire.parameters import check_parameters, refuse_parameters
 from serving.wire.state import StateToken
 
 

@@ -15,9 +15,8 @@ from serving.decoding import ctc
 from serving.errors import InvalidRequest
 from serving.manifest import CtcDecoding, Manifest, Tensor
 from serving.tensors import Arrays
+from serving.wire.parameters import refuse_parameters
 from serving.wire.state import StateToken
-
-UNSUPPORTED_TENSOR_PARAMETERS = ("shared_memory_region", "classification")
 
 Output = Tensor | CtcDecoding | StateToken
 """An output of the graph, text that is decoded from one, or the state to go on from."""
@@ -126,17 +125,6 @@ def wire_shape(output: Output) -> list[int]:
     if isinstance(output, StateToken):
         return [-1, output.width]
     return [axis if isinstance(axis, int) else -1 for axis in output.shape]
-
-
-def refuse_parameters(side: str, name: str, parameters: Mapping[str, oip.InferParameter]) -> None:
-    """Refuse the parameters of a tensor that would change its meaning; others (`binary_data`...) change nothing.
-
-    Raises:
-        InvalidRequest: one of them is set.
-    """
-    for unsupported in UNSUPPORTED_TENSOR_PARAMETERS:
-        if unsupported in parameters:
-            raise InvalidRequest(f"{side} '{name}': parameter '{unsupported}' is not supported; send tensors as bytes")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -1,4 +1,9 @@
-"""The parameters of a request: Triton's `timeout` and `priority`, and the refusal of sequences held by the server."""
+"""The parameters of a request: Triton's `timeout` and `priority`, and the refusal of those that ask for something else.
+
+Source of names and meanings: Triton's parameters, sequence and classification extensions.
+"""
+
+from collections.abc import Mapping
 
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest
@@ -7,6 +12,7 @@ MICROSECOND_NS = 1_000
 LARGEST_TIMEOUT_US = 2**53
 LOWEST_PRIORITY = 9
 SERVER_HELD_STATE = ("sequence_id", "sequence_start", "sequence_end")
+UNSUPPORTED_TENSOR_PARAMETERS = ("shared_memory_region", "classification")
 
 
 def check_parameters(message: oip.ModelInferRequest) -> None:
@@ -24,6 +30,17 @@ def check_parameters(message: oip.ModelInferRequest) -> None:
             )
 
 
+def refuse_parameters(side: str, name: str, parameters: Mapping[str, oip.InferParameter]) -> None:
+    """Refuse the parameters of a tensor that would change its meaning; others (`binary_data`...) change nothing.
+
+    Raises:
+        InvalidRequest: one of them is set.
+    """
+    for unsupported in UNSUPPORTED_TENSOR_PARAMETERS:
+        if unsupported in parameters:
+            raise InvalidRequest(f"{side} '{name}': parameter '{unsupported}' is not supported; send tensors as bytes")
+
+
 def timeout_ns(message: oip.ModelInferRequest) -> int | None:
     """Return the parameter `timeout` (microseconds) in nanoseconds, None without one; Triton: 0 means none.
 
@@ -31,7 +48,7 @@ def timeout_ns(message: oip.ModelInferRequest) -> int | None:
         InvalidRequest: not a whole number of microseconds that could be a timeout.
     """
     value = _whole_number(message, "timeout", LARGEST_TIMEOUT_US, "number of microseconds")
-    return value * MICROSECOND_NS or None if value else None
+    return value * MICROSECOND_NS if value else None
 
 
 def priority(message: oip.ModelInferRequest) -> int | None:
@@ -40,7 +57,7 @@ def priority(message: oip.ModelInferRequest) -> int | None:
     Raises:
         InvalidRequest: not such a number.
     """
-    return _whole_number(message, "priority", LOWEST_PRIORITY, "number") or None
+    return _whole_number(message, "priority", LOWEST_PRIORITY, "number, 1 the most urgent") or None
 
 
 def _whole_number(message: oip.ModelInferRequest, name: str, largest: int, what: str) -> int | None:
@@ -50,7 +67,9 @@ def _whole_number(message: oip.ModelInferRequest, name: str, largest: int, what:
     kind = parameter.WhichOneof("parameter_choice")
     value = getattr(parameter, kind) if kind in ("int64_param", "uint64_param") else None
     if value is None or not 0 <= value <= largest:
-        raise InvalidRequest(f"parameter '{name}' must be a whole {what} (int64 or uint64) from 0 to {largest}")
+        raise InvalidRequest(
+            f"parameter '{name}' must be a whole {what} (int64 or uint64), from 0 (as without it) to {largest}"
+        )
     return int(value)
 
 

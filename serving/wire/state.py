@@ -13,6 +13,7 @@ from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest, StateMismatch
 from serving.manifest import Manifest, State
 from serving.tensors import Array
+from serving.wire.parameters import refuse_parameters
 
 IDENTITY_BYTES = 16
 """Of the model file's SHA-256: two files that differ agree in them by chance once in 2^128 pairs."""
@@ -40,43 +41,51 @@ class StateToken:
 
         Raises:
             InvalidRequest: it has another form.
+            StateMismatch: another model or version made it; its rows may have another width then.
         """
         sent = message.inputs[index]
+        if sent.parameters:
+            refuse_parameters("input", sent.name, sent.parameters)
         shape = list(sent.shape)
-        if sent.datatype != self.datatype or len(shape) != 2 or shape[1] != self.width:
-            raise InvalidRequest(
-                f"input '{self.name}' is {sent.datatype} {shape}; expected {self.datatype} [rows, {self.width}], the "
-                "bytes that came with the last answer"
-            )
-        if not message.raw_input_contents:
+        if sent.datatype != self.datatype or len(shape) != 2 or min(shape) < 1:
+            raise InvalidRequest(self._form(sent))
+        if not message.raw_input_contents or sent.HasField("contents"):
             raise InvalidRequest(f"input '{self.name}' has typed contents; send all inputs as raw_input_contents")
         content = message.raw_input_contents[index]
-        if shape[0] < 1 or len(content) != shape[0] * self.width:
+        if len(content) != shape[0] * shape[1]:
             raise InvalidRequest(
-                f"input '{self.name}' has {len(content)} bytes; its shape {shape} needs {shape[0] * self.width}"
+                f"input '{self.name}' has {len(content)} bytes; its shape {shape} needs {shape[0] * shape[1]}"
             )
-        return np.frombuffer(content, np.uint8).reshape(shape)
+        token = np.frombuffer(content, np.uint8).reshape(shape)
+        if shape[1] >= IDENTITY_BYTES and any(row.tobytes() != self._identity for row in token[:, :IDENTITY_BYTES]):
+            raise StateMismatch(
+                f"input '{self.name}' does not come from model {self._model}: begin the stream again without it, or "
+                "name in model_version the version that made it"
+            )
+        if shape[1] != self.width:
+            raise InvalidRequest(self._form(sent))
+        return token
 
     def read(self, token: Array, *, rows: int) -> NDArray[np.float32]:
-        """Return the states, float32[rows, S].
+        """View the states in what `view` gave as float32[rows, S].
 
         Raises:
             InvalidRequest: another number of rows than the other inputs have, or values that no model makes.
-            StateMismatch: another model or version made it.
         """
         if len(token) != rows:
             raise InvalidRequest(
                 f"input '{self.name}' has {len(token)} rows; expected {rows}, as the other inputs have"
             )
-        if any(row.tobytes() != self._identity for row in token[:, :IDENTITY_BYTES]):
-            raise StateMismatch(
-                f"input '{self.name}' does not come from model {self._model}: begin the stream again without it, or "
-                "name in model_version the version that made it"
-            )
-        states = np.ascontiguousarray(token[:, IDENTITY_BYTES:]).view("<f4")
+        states = token[:, IDENTITY_BYTES:].view("<f4")
         if not np.isfinite(states).all():
             raise InvalidRequest(f"input '{self.name}' holds values that are not finite; send the bytes as they came")
         return states
+
+    def _form(self, sent: oip.ModelInferRequest.InferInputTensor) -> str:
+        return (
+            f"input '{self.name}' is {sent.datatype} {list(sent.shape)}; expected {self.datatype} "
+            f"[rows, {self.width}], the bytes that came with the last answer"
+        )
 
     def write(self, states: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> bytes:
         """Return the raw content for float32[rows, S]."""

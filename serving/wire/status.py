@@ -37,9 +37,9 @@ STATUS_CODES: dict[type[ServingError], grpc.StatusCode] = {
     EngineError: grpc.StatusCode.INTERNAL,
 }
 REASON_KEY = "reason"
-PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Source: gRPC proposal A6, client retries: the client's next attempt waits for so many milliseconds."""
 """Trailing metadata: tells our RESOURCE_EXHAUSTED from gRPC's own."""
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Trailing metadata: the client's next attempt waits for so many milliseconds. Source: gRPC proposal A6, retries."""
 
 
 def abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:

@@ -168,7 +168,7 @@ def test_a_cancelled_stream_takes_its_requests_back(
 
 
 def test_bytes_that_are_no_request_end_the_stream_as_the_clients_mistake(channel: grpc.Channel) -> None:
-    call = channel.stream_stream(STREAM_METHOD)
+    call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(STREAM_METHOD)
     good = request(SHORT).SerializeToString()
     answers = call(iter([good, b"\xff\xff\xff", good]), timeout=60)
 
@@ -176,7 +176,7 @@ def test_bytes_that_are_no_request_end_the_stream_as_the_clients_mistake(channel
     with pytest.raises(grpc.RpcError) as ended:
         next(answers)
     assert ended.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "no such message" in ended.value.details()
+    assert "no such message" in str(ended.value.details())
 
 
 def test_streams_beyond_the_limit_are_refused_while_unary_calls_go_on(repository: object) -> None:
@@ -194,7 +194,7 @@ def test_streams_beyond_the_limit_are_refused_while_unary_calls_go_on(repository
             next(stub.ModelStreamInfer(iter([request(SHORT)]), timeout=60))
 
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "1 streams are open already" in refused.value.details()
+        assert "1 streams are open already" in str(refused.value.details())
         assert stub.ModelInfer(request(SHORT), timeout=60).outputs[0].name == "last"
         feed.close()
         assert list(first) == []

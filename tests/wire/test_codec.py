@@ -109,6 +109,11 @@ def poke(value: float) -> Edit:
     return edit
 
 
+def typed_in_the_wrong_field(request: oip.ModelInferRequest) -> None:
+    request.ClearField("raw_input_contents")
+    request.inputs[0].contents.int_contents.extend([1] * 6)
+
+
 BAD: dict[str, tuple[Edit, str]] = {
     "no inputs": (
         lambda r: r.ClearField("inputs"),
@@ -128,10 +133,7 @@ BAD: dict[str, tuple[Edit, str]] = {
     "broken value": (set_raw(1, b"\0" * 71), "71 raw bytes, no whole number of FP32 values"),
     "raw entry missing": (lambda r: r.raw_input_contents.pop(), "raw_input_contents has 2 entries for 3"),
     "raw and typed": (lambda r: r.inputs[1].contents.fp32_contents.append(1), "typed contents beside raw"),
-    "typed in the wrong field": (
-        lambda r: (r.ClearField("raw_input_contents"), r.inputs[0].contents.int_contents.extend([1] * 6)),
-        "input 'tokens' has 0 values",
-    ),
+    "typed in the wrong field": (typed_in_the_wrong_field, "input 'tokens' has 0 values"),
     "NaN": (poke(np.nan), r"input 'x' holds nan at \[0, 1, 1\]; expected finite numbers"),
     "Inf": (poke(-np.inf), "input 'x' holds -inf"),
     "rows differ": (
@@ -299,3 +301,33 @@ def test_the_timeout_parameter_is_in_microseconds_and_zero_means_none(
 def test_a_timeout_that_is_no_number_of_microseconds_is_refused(parameter: oip.InferParameter) -> None:
     with pytest.raises(InvalidRequest, match="'timeout' must be a whole number of microseconds"):
         parameters.timeout_ns(oip.ModelInferRequest(parameters={"timeout": parameter}))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "expected"),
+    [
+        (oip.InferParameter(uint64_param=1), 1),
+        (oip.InferParameter(int64_param=9), 9),
+        (oip.InferParameter(uint64_param=0), None),
+    ],
+)
+def test_the_priority_is_one_to_nine_and_zero_means_the_models_default(
+    parameter: oip.InferParameter, expected: int | None
+) -> None:
+    assert parameters.priority(oip.ModelInferRequest(parameters={"priority": parameter})) == expected
+    assert parameters.priority(oip.ModelInferRequest()) is None
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        oip.InferParameter(uint64_param=10),
+        oip.InferParameter(int64_param=-1),
+        oip.InferParameter(string_param="high"),
+        oip.InferParameter(bool_param=True),
+        oip.InferParameter(double_param=1.0),
+    ],
+)
+def test_a_priority_that_is_no_number_from_0_to_9_is_refused(parameter: oip.InferParameter) -> None:
+    with pytest.raises(InvalidRequest, match=r"'priority' must be a whole number, 1 the most urgent .* to 9"):
+        parameters.priority(oip.ModelInferRequest(parameters={"priority": parameter}))

@@ -33,14 +33,14 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return read_manifest(write_lstm(root, version=2, seed=2, bidirectional=False, stepwise=True))
 
 
-def token_of(manifest: Manifest, states: np.ndarray) -> bytes:
+def token_of(manifest: Manifest, states: np.ndarray, *, width: int = WIDTH) -> bytes:
     """Return the bytes that an answer with these states carries."""
     offer = Offer(manifest)
     asked = oip.ModelInferRequest()
     asked.outputs.add(name="state")
     response = offer.encode(asked, offer.requested(asked), {"next_state": states}, {})
     (output,) = response.outputs
-    assert (output.name, output.datatype, list(output.shape)) == ("state", "UINT8", [len(states), WIDTH])
+    assert (output.name, output.datatype, list(output.shape)) == ("state", "UINT8", [len(states), width])
     return response.raw_output_contents[0]
 
 
@@ -87,12 +87,49 @@ def test_the_state_of_another_version_is_refused_as_such(manifest: Manifest, oth
             Decoder(manifest, POLICY).decode(request)
 
 
+def test_the_state_of_a_version_of_another_size_is_refused_as_such(
+    manifest: Manifest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It is the client's stream that must begin again, not the client's code that must change."""
+    root = tmp_path_factory.mktemp("models")
+    larger = read_manifest(write_lstm(root, hidden=2 * HIDDEN, bidirectional=False, stepwise=True))
+    content = token_of(larger, np.zeros((1, 2 * SIZE), np.float32), width=16 + 8 * SIZE)
+
+    with pytest.raises(StateMismatch, match="begin the stream again"):
+        Decoder(manifest, POLICY).decode(request_with(content, rows=1, shape=[1, len(content)]))
+
+
+def typed(token: bytes) -> oip.ModelInferRequest:
+    request = request_with(token, rows=1)
+    request.inputs[0].contents.fp32_contents.extend([1.0] * 2 * FEATURES)
+    request.inputs[1].contents.uint_contents.extend(token)
+    request.ClearField("raw_input_contents")
+    return request
+
+
+def raw_and_typed(token: bytes) -> oip.ModelInferRequest:
+    request = request_with(token, rows=1)
+    request.inputs[1].contents.uint_contents.extend(token)
+    return request
+
+
+def in_shared_memory(token: bytes) -> oip.ModelInferRequest:
+    request = request_with(token, rows=1)
+    request.inputs[1].parameters["shared_memory_region"].string_param = "r"
+    return request
+
+
 GARBAGE: dict[str, tuple[Callable[[bytes], oip.ModelInferRequest], str]] = {
     "another datatype": (lambda token: request_with(token, rows=1, datatype="FP32"), "is FP32 .* expected UINT8"),
     "another rank": (lambda token: request_with(token, rows=1, shape=[WIDTH]), rf"expected UINT8 \[rows, {WIDTH}\]"),
     "another width": (lambda token: request_with(token[:-4], rows=1, shape=[1, WIDTH - 4]), "the bytes that came with"),
     "too few bytes": (lambda token: request_with(token[:-1], rows=1), f"has {WIDTH - 1} bytes; .* needs {WIDTH}"),
-    "no rows": (lambda token: request_with(token[:0], rows=1, shape=[0, WIDTH]), "has 0 bytes"),
+    "no rows": (lambda token: request_with(token[:0], rows=1, shape=[0, WIDTH]), r"is UINT8 \[0, \d+\]; expected"),
+    "narrower than a name": (lambda token: request_with(token[:8], rows=1, shape=[1, 8]), "the bytes that came with"),
+    "enormous shape": (lambda token: request_with(token, rows=1, shape=[2**62, 2**62]), f"has {WIDTH} bytes; its"),
+    "typed contents": (typed, "'state' has typed contents; send all inputs as raw_input_contents"),
+    "raw and typed": (raw_and_typed, "'state' has typed contents; send all inputs as raw_input_contents"),
+    "shared memory": (in_shared_memory, "'state': parameter 'shared_memory_region' is not supported"),
     "another number of rows": (
         lambda token: request_with(token * 2, rows=1, shape=[2, WIDTH]),
         "has 2 rows; expected 1",
