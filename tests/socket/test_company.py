@@ -90,7 +90,7 @@ def largest_difference(
                     worst = max(worst, float(np.abs(got - expected).max() / np.abs(expected).max()))
     rows = read_metric(server, "lstm_batch_rows_sum", **labels) - rows_before
     calls = read_metric(server, "lstm_batch_rows_count", **labels) - calls_before
-    assert rows > 1.5 * calls, "next to nothing was batched, so next to nothing was tested"
+    assert rows > 1.1 * calls, "next to nothing was batched, so next to nothing was tested"
     assert good > compositions
     assert bad > compositions
     return worst
