@@ -15,6 +15,7 @@ from serving.policy import Policy
 from serving.wire.codec import Decoder
 from serving.wire.outputs import Offer
 from tests.support.artefacts import FEATURES, HIDDEN, write_lstm
+from tests.wire.desk import SECONDS, Desk
 
 POLICY = Policy.model_validate({})
 SIZE = 2 * HIDDEN
@@ -75,6 +76,19 @@ def test_without_a_state_a_row_starts_from_none(manifest: Manifest) -> None:
 
 def test_the_state_is_an_output_like_the_others_but_no_input_that_must_come(manifest: Manifest) -> None:
     assert [output.name for output in Offer(manifest).requested(oip.ModelInferRequest())] == ["steps", "last", "state"]
+
+
+def test_a_property_names_the_input_that_metadata_does_not_list(manifest: Manifest) -> None:
+    with Desk(manifest) as desk:
+        metadata = desk.stub.ModelMetadata(oip.ModelMetadataRequest(name="lstm"), timeout=SECONDS)
+
+    assert metadata.properties["state_input"] == "state"
+    assert [given.name for given in metadata.inputs] == ["x"]
+    assert [(output.name, output.datatype, list(output.shape)) for output in metadata.outputs][-1] == (
+        "state",
+        "UINT8",
+        [-1, WIDTH],
+    )
 
 
 def test_the_state_of_another_version_is_refused_as_such(manifest: Manifest, other: Manifest) -> None:

@@ -1,0 +1,89 @@
+"""A real server on loopback before a runner whose turns the test makes."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Self
+
+import grpc
+
+from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from serving.inbox import Reply
+from serving.manifest import Manifest
+from serving.policy import Policy
+from serving.repository import Model, Repository
+from serving.tensors import Rows
+from serving.wire.inference import Inference
+from serving.wire.server import GrpcServer
+from serving.wire.service import InferenceService
+from serving.wire.slots import Slots
+from serving.wire.streams import OUTSTANDING
+from tests.runner.house import House
+
+SECONDS = 60
+SLOTS = 2 * OUTSTANDING
+STREAMS = 4
+
+
+class Desk:
+    """Context manager: a server of one model, which answers inside; also the model's inbox, and the request metrics.
+
+    Attributes:
+        house: the model's runner and what is around it.
+        ended: requests by outcome.
+    """
+
+    def __init__(self, manifest: Manifest, *, max_rows: int = 8, max_queue_rows: int = OUTSTANDING) -> None:
+        self.house = House(manifest, max_rows=max_rows, max_queue_rows=max_queue_rows)
+        self.ended: Counter[str] = Counter()
+        self._came = threading.Condition()
+        self.slots = Slots(SLOTS, what="requests are in flight", setting="--max-inflight-requests")
+        self.stream_slots = Slots(STREAMS, what="streams are open", setting="--max-streams")
+        model = Model(manifest=manifest, policy=Policy.model_validate({}), inbox=self)
+        repository = Repository({(manifest.name, manifest.version): model}, {})
+        inference = Inference(repository=repository, metrics=self, clock=self.house.clock, slots=self.slots)
+        self.service = InferenceService(inference, repository, stream_slots=self.stream_slots)
+        self._server = GrpcServer(
+            self.service, self.slots, address="127.0.0.1:0", threads=SLOTS + STREAMS, max_message_bytes=2**20
+        )
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")
+        self.stub = GRPCInferenceServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+        self._server.stop(grace_seconds=0)
+
+    def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None, priority: int | None = None) -> int:
+        ticket_id = self.house.runner.put(rows, reply, deadline_ns=deadline_ns, priority=priority)
+        self._notify()
+        return ticket_id
+
+    def cancel(self, ticket_id: int) -> None:
+        self.house.runner.cancel(ticket_id)
+        self._notify()
+
+    def request_ended(self, model: str, version: str, outcome: str, seconds: float) -> None:
+        assert (model, version) == ("lstm", "1")
+        assert seconds >= 0
+        self.ended[outcome] += 1
+        self._notify()
+
+    def not_served(self, reason: str) -> None:
+        self.ended[reason] += 1
+        self._notify()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Return when it is true; it is looked at whenever a request comes, goes or ends."""
+        with self._came:
+            assert self._came.wait_for(condition, SECONDS), "the condition never came true"
+
+    def wait_for_waiting(self, rows: int) -> None:
+        self.wait_for(lambda: self.house.batcher.waiting_rows == rows)
+
+    def _notify(self) -> None:
+        with self._came:
+            self._came.notify_all()
