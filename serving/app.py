@@ -27,7 +27,7 @@ from serving.repository import load_repository
 from serving.runner import Runner
 from serving.wire.inference import Inference
 from serving.wire.server import GrpcServer
-from serving.wire.service import InferenceService
+from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ def run(config: ServerConfig) -> None:
     Raises:
         ArtifactError: nothing in the repository can be served.
         EngineUnavailable: no onnxruntime, or not the device asked for.
+        FrontUnavailable: the installed grpcio is not one that the server can be built on.
         OSError: a port is taken.
     """
     threading.excepthook = _die
@@ -59,12 +60,11 @@ def run(config: ServerConfig) -> None:
     slots = Slots(config.max_inflight_requests, what="requests are in flight", setting="--max-inflight-requests")
     stream_slots = Slots(config.max_streams, what="streams are open", setting="--max-streams")
     inference = Inference(repository=repository, metrics=metrics, clock=clock, slots=slots)
-    service = InferenceService(inference, repository, stream_slots=stream_slots)
     server = GrpcServer(
-        service,
-        slots,
+        inference,
+        ControlService(repository),
         address=f"{config.host}:{config.grpc_port}",
-        threads=config.max_inflight_requests + config.max_streams,
+        stream_slots=stream_slots,
         max_message_bytes=config.max_message_mib * MIB,
     )
     metrics_server = _serve_metrics(config, metrics)

@@ -31,10 +31,10 @@ class ServerConfig(BaseSettings):
         None, ge=1, description="threads of one engine call on the CPU; default: what affinity and cgroup quota allow"
     )
     max_inflight_requests: int = Field(
-        256, ge=1, le=4096, description="inference calls at a time, each holding a thread; those beyond are refused"
+        256, ge=1, le=4096, description="inference requests at a time; those beyond are refused"
     )
     max_streams: int = Field(
-        64, ge=1, le=4096, description="open ModelStreamInfer calls at a time, each holding two threads"
+        64, ge=1, le=4096, description="open ModelStreamInfer calls at a time; those beyond are refused"
     )
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest gRPC message in MiB")
     drain_timeout_seconds: float = Field(

@@ -14,6 +14,7 @@ ServingError
 └── EngineError             a fault of ours, with an id that the log has too
 ArtifactError               a model folder that cannot be trusted or read (start-up and the exporter)
 EngineUnavailable           no onnxruntime, or not the device that was asked for (start-up)
+FrontUnavailable            a grpcio that the front cannot be built on (start-up)
 
 Knows no gRPC: `serving/wire/status.py` holds the one table from these classes to status codes.
 """
@@ -107,3 +108,7 @@ class ArtifactError(Exception):
 
 class EngineUnavailable(Exception):  # noqa: N818
     """No ONNX Runtime is installed, or the installed one lacks the device that was asked for."""
+
+
+class FrontUnavailable(Exception):  # noqa: N818
+    """The installed grpcio is built otherwise than the front needs."""

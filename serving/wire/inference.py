@@ -1,10 +1,7 @@
-"""The way of one request, whichever call brought it: check, queue, wait, decode text, write the answer."""
+"""The way of one request, whichever call brought it: check, queue, decode text, write the answer."""
 
-import threading
-from contextlib import nullcontext
+from collections.abc import Callable
 from typing import Protocol
-
-import grpc
 
 from serving._proto import open_inference_pb2 as oip
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
@@ -13,6 +10,7 @@ from serving.repository import Model, Repository
 from serving.tensors import Arrays
 from serving.wire import outputs, parameters
 from serving.wire.codec import Decoder
+from serving.wire.completions import Call
 from serving.wire.outputs import Offer
 from serving.wire.slots import Slots
 
@@ -39,22 +37,23 @@ class _Served:
 
 
 class Pending:
-    """A request that has been queued; `answer` waits for its end.
+    """A request under way; the runner makes its reply exactly once, which `response` then writes."""
 
-    The runner's thread makes the reply exactly once; one thread waits for it.
-    """
-
-    def __init__(self, inference: "Inference", message: oip.ModelInferRequest, call: grpc.ServicerContext) -> None:
+    def __init__(
+        self,
+        inference: "Inference",
+        message: oip.ModelInferRequest,
+        call: Call,
+        replied: Callable[["Pending"], None],
+    ) -> None:
         self._inference = inference
         self._message = message
         self._call = call
+        self._replied = replied
         self._started_ns = inference.clock.now_ns()
-        self._made = threading.Lock()
-        self._made.acquire()
         self._outputs: Arrays | None = None
         self._error: ServingError | None = None
         self.served = inference.find(message)
-        self._ended = False
         self._has_slot = False
         self._ticket_id: int | None = None
 
@@ -81,34 +80,33 @@ class Pending:
             raise
 
     def cancel(self) -> None:
-        """Say that nobody waits for the answer any more; any thread, any time after `queue`."""
+        """Say that nobody waits for the answer any more; any thread, any time."""
         if self._ticket_id is not None:
             self.served.model.inbox.cancel(self._ticket_id)
-
-    def abandon(self) -> None:
-        """End a request whose answer nobody will ask for."""
-        self.cancel()
-        self._end(Cancelled.reason)
 
     def answer(self, outputs: Arrays) -> None:
         """Take the outputs; called by the runner."""
         self._outputs = outputs
-        self._made.release()
+        self._replied(self)
 
     def fail(self, error: ServingError) -> None:
         """Take the error; called by the runner."""
         self._error = error
-        self._made.release()
+        self._replied(self)
+
+    @property
+    def takes_a_search(self) -> bool:
+        """Whether writing the answer may take as long as the model did."""
+        return self._error is None and outputs.takes_a_search(self._wanted)
 
     def response(self) -> oip.ModelInferResponse:
-        """Wait for the reply and write it.
+        """Write the reply, once it has been made; this ends the request.
 
         Raises:
             ServingError: the reply is an error, or its text could not be decoded in time.
         """
         outcome = ServingError.reason
         try:
-            self._made.acquire()
             if self._error is not None:
                 raise self._error
             assert self._outputs is not None, "a reply without an error has outputs"
@@ -123,8 +121,7 @@ class Pending:
         return response
 
     def _texts(self, answer: Arrays) -> dict[str, list[str]]:
-        with self._inference.searching if outputs.takes_a_search(self._wanted) else nullcontext():
-            return outputs.decode_texts(self._wanted, answer, self._rows.lengths, checkpoint=self._check_waited_for)
+        return outputs.decode_texts(self._wanted, answer, self._rows.lengths, checkpoint=self._check_waited_for)
 
     def _check_waited_for(self) -> None:
         """End a search for text that nobody will read; it may take longer than the model did.
@@ -139,10 +136,7 @@ class Pending:
             raise Cancelled("the client left while text was decoded")
 
     def _end(self, outcome: str) -> None:
-        """Give the slot back and report, once."""
-        if self._ended:
-            return
-        self._ended = True
+        """Give the slot back and report."""
         if self._has_slot:
             self._inference.slots.give_back()
         seconds = (self._inference.clock.now_ns() - self._started_ns) / NANOSECONDS_PER_SECOND
@@ -167,16 +161,19 @@ class Inference:
         self.metrics = metrics
         self.clock = clock
         self.slots = slots
-        self.searching = threading.Lock()
-        """Held while text is searched for: the interpreter runs one thread, and two would only take turns at it."""
 
-    def begin(self, message: oip.ModelInferRequest, call: grpc.ServicerContext) -> Pending:
+    def begin(self, message: oip.ModelInferRequest, call: Call, replied: Callable[[Pending], None]) -> Pending:
         """Check and queue a request of a call.
+
+        Args:
+            message: the request.
+            call: that brought it.
+            replied: told that its `response` may be written; by any thread, also before this returns.
 
         Raises:
             ServingError: it was refused.
         """
-        pending = Pending(self, message, call)
+        pending = Pending(self, message, call, replied)
         pending.queue()
         return pending
 
@@ -194,15 +191,13 @@ class Inference:
             raise
         return self._served[manifest.name, manifest.version]
 
-    def deadline_ns(self, message: oip.ModelInferRequest, call: grpc.ServicerContext, model: Model) -> int | None:
+    def deadline_ns(self, message: oip.ModelInferRequest, call: Call, model: Model) -> int | None:
         """Return the earliest of the call's deadline and the request's `timeout`, or else the model's default."""
-        remaining = call.time_remaining()
         timeout_ns = parameters.timeout_ns(message) if message.parameters else None
-        default_ms = model.policy.default_timeout_ms
-        if remaining is None and timeout_ns is None:
-            if default_ms is None:
-                return None
+        if timeout_ns is None:
+            default_ms = model.policy.default_timeout_ms
+            if call.deadline_ns is not None or default_ms is None:
+                return call.deadline_ns
             timeout_ns = default_ms * MILLISECOND_NS
-        patiences = [] if remaining is None else [int(remaining * NANOSECONDS_PER_SECOND)]
-        patiences += [] if timeout_ns is None else [timeout_ns]
-        return self.clock.now_ns() + min(patiences)
+        deadline_ns = self.clock.now_ns() + timeout_ns
+        return deadline_ns if call.deadline_ns is None else min(deadline_ns, call.deadline_ns)

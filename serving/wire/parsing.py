@@ -1,11 +1,14 @@
 """Bytes that are no message are the client's mistake, so they get INVALID_ARGUMENT; grpcio by itself says INTERNAL."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
+from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest
 from serving.wire.status import abort
 
@@ -13,44 +16,36 @@ Handler = Any
 """grpc.RpcMethodHandler, which is generic in the type stubs only."""
 
 
-class Registrar:
-    """Takes the methods of a service for a server, as the generated `add_..._to_server` hands them over.
+def parse(content: bytes) -> oip.ModelInferRequest:
+    """Read a request.
 
-    Wrapping them once, here, costs nothing per call; an interceptor would wrap them anew for each.
+    Raises:
+        InvalidRequest: the bytes are none.
     """
-
-    def __init__(self, server: grpc.Server) -> None:
-        self._server = server
-
-    def add_generic_rpc_handlers(self, handlers: Any) -> None:  # noqa: ANN401  grpcio's own
-        """Leave them out: they are the same methods again, for servers that know no registered ones."""
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """Register the methods with parsers that mark what they cannot parse."""
-        wrapped = {name: _marking(handler, f"/{service}/{name}") for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, wrapped)
+    try:
+        return oip.ModelInferRequest.FromString(content)
+    except DecodeError as error:
+        raise InvalidRequest("the bytes that were sent are no ModelInferRequest") from error
 
 
-def _marking(handler: Handler, method: str) -> Handler:
-    parse = handler.request_deserializer
+def handlers(service: object, methods: Iterable[MethodDescriptor]) -> dict[str, Handler]:
+    """Return grpcio's handlers for unary methods, which the service has by the same names."""
+    return {method.name: _handler(getattr(service, method.name), method) for method in methods}
 
-    def parse_or_mark(content: bytes) -> Any:  # noqa: ANN401  a message of the method's type, or the error in its place
+
+def _handler(behave: Callable[[Any, grpc.ServicerContext], Message], method: MethodDescriptor) -> Handler:
+    request = GetMessageClass(method.input_type)
+
+    def parse_or_mark(content: bytes) -> Message | InvalidRequest:
         try:
-            return parse(content)
+            return request.FromString(content)
         except DecodeError:
-            return InvalidRequest(f"the bytes sent to {method} are no such message")
+            return InvalidRequest(f"the bytes that were sent are no {method.input_type.name}")
 
-    if handler.request_streaming:  # the stream raises the mark when it comes to it
-        return grpc.stream_stream_rpc_method_handler(handler.stream_stream, parse_or_mark, handler.response_serializer)
-    return grpc.unary_unary_rpc_method_handler(
-        _refusing(handler.unary_unary), parse_or_mark, handler.response_serializer
-    )
+    def refuse_or_behave(message: Message | InvalidRequest, context: grpc.ServicerContext) -> Message:
+        if isinstance(message, InvalidRequest):
+            abort(context, message)
+        return behave(message, context)
 
-
-def _refusing(behave: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
-    def refuse_or_behave(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401  as above
-        if isinstance(request, InvalidRequest):
-            abort(context, request)
-        return behave(request, context)
-
-    return refuse_or_behave
+    serialize = GetMessageClass(method.output_type).SerializeToString
+    return grpc.unary_unary_rpc_method_handler(refuse_or_behave, parse_or_mark, serialize)

@@ -1,4 +1,4 @@
-"""The grpcio front: one threaded server with inference, health and reflection."""
+"""The gRPC server: inference on the front, and health, reflection and the rest on grpcio's threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,14 +7,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving._proto import open_inference_pb2 as oip
-from serving._proto.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from serving.wire.parsing import Registrar
-from serving.wire.service import InferenceService
+from serving.wire.front import SERVICE_NAME, Front
+from serving.wire.inference import Inference
+from serving.wire.parsing import handlers
+from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 
-SERVICE_NAME = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+METHODS = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
 CONTROL_THREADS = 16
-"""Threads beyond those of inference, so that health and metadata answer while every inference slot is taken."""
+"""For metadata, health checks and reflection; inference calls need none."""
 HEALTH_STREAMS = 16
 """Health Watch streams at a time; each holds a thread of its own pool."""
 LAST_BYTES_SECONDS = 1.0
@@ -26,41 +27,43 @@ class GrpcServer:
 
     def __init__(
         self,
-        service: InferenceService,
-        slots: Slots,
+        inference: Inference,
+        service: ControlService,
         *,
         address: str,
-        threads: int,
+        stream_slots: Slots,
         max_message_bytes: int,
     ) -> None:
         """Bind the port.
 
         Args:
-            service: answers the calls.
-            slots: those that its inference requests take.
+            inference: answers requests.
+            service: answers the other calls.
             address: `host:port`; port 0 takes a free one.
-            threads: that inference calls and streams may hold at a time.
+            stream_slots: each open stream takes one.
             max_message_bytes: largest message in or out.
 
         Raises:
             OSError: the address cannot be bound.
+            FrontUnavailable: the installed grpcio is not one that the front can be built on.
         """
         self._service = service
-        self._slots = slots
-        workers = threads + CONTROL_THREADS
+        self._slots = inference.slots
         self._server = grpc.server(
-            ThreadPoolExecutor(max_workers=workers, thread_name_prefix="grpc"),
+            ThreadPoolExecutor(max_workers=CONTROL_THREADS, thread_name_prefix="grpc"),
             options=[
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent half of the traffic
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
             ],
         )
+        self._front = Front(self._server, inference, stream_slots=stream_slots)
         self._health = health.HealthServicer(
             experimental_non_blocking=True,
             experimental_thread_pool=ThreadPoolExecutor(max_workers=HEALTH_STREAMS, thread_name_prefix="health"),
         )
-        add_GRPCInferenceServiceServicer_to_server(service, Registrar(self._server))  # type: ignore[arg-type]  # a part of it
+        control = [METHODS[name] for name in METHODS if hasattr(service, name)]
+        self._server.add_registered_method_handlers(SERVICE_NAME, handlers(service, control))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         self._set_ready(ready=False)
@@ -72,18 +75,24 @@ class GrpcServer:
     def start(self) -> None:
         """Serve, and say so to health checks."""
         self._server.start()
+        self._front.start()
         self._set_ready(ready=True)
 
+    def drain(self) -> None:
+        """Say not ready, and take nothing new on the streams that are open; what is under way is still answered."""
+        self._set_ready(ready=False)
+        self._front.drain()
+
     def stop(self, *, grace_seconds: float) -> None:
-        """Say not ready, refuse new calls, let inference calls finish for at most the grace, and close.
+        """Drain, refuse new calls, let inference calls finish for at most the grace, and close.
 
         Streams that are meant to last (health watches) do not use up the grace.
         """
-        self._set_ready(ready=False)
-        self._service.drain()
+        self.drain()
         self._server.stop(grace_seconds)
         self._slots.wait_empty(seconds=grace_seconds)
         self._server.stop(LAST_BYTES_SECONDS).wait()
+        self._front.close()
 
     def _set_ready(self, *, ready: bool) -> None:
         self._service.ready = ready

@@ -1,42 +1,24 @@
-"""The Open Inference Protocol's methods over grpcio."""
-
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""The Open Inference Protocol's methods over grpcio, but for the two that infer (`front`)."""
 
 import grpc
 
 from serving import __version__
 from serving._proto import open_inference_pb2 as oip
-from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceServicer
-from serving.errors import Draining, NotReady
+from serving.errors import NotReady
 from serving.repository import Model, Repository
 from serving.wire import outputs
-from serving.wire.inference import Inference
-from serving.wire.slots import Slots
-from serving.wire.status import abort, as_serving_error, errors_as_status
-from serving.wire.streams import Stream
+from serving.wire.status import errors_as_status
 
 SERVER_NAME = "lstm-serve"
 PLATFORM = "onnxruntime_onnx"
 
 
-class InferenceService(GRPCInferenceServiceServicer):
-    """One thread per call, which waits for its reply."""
+class ControlService:
+    """Everything but inference: the calls that say what is served, and whether."""
 
-    def __init__(self, inference: Inference, repository: Repository, *, stream_slots: Slots) -> None:
-        """Serve.
-
-        Args:
-            inference: answers requests.
-            repository: of the models that it knows.
-            stream_slots: each open stream takes one.
-        """
-        self._inference = inference
+    def __init__(self, repository: Repository) -> None:
+        """Tell of a repository."""
         self._repository = repository
-        self._stream_slots = stream_slots
-        self._streams: set[Stream] = set()
-        self._streams_lock = threading.Lock()
         self.ready = False
 
     def ServerLive(self, request: oip.ServerLiveRequest, context: grpc.ServicerContext) -> oip.ServerLiveResponse:
@@ -72,51 +54,6 @@ class InferenceService(GRPCInferenceServiceServicer):
         with errors_as_status(context):
             model = self._repository.find(request.name, request.version)
             return self._metadata(model)
-
-    def ModelInfer(self, request: oip.ModelInferRequest, context: grpc.ServicerContext) -> oip.ModelInferResponse:
-        """Answer the rows of one request, batched with whatever else waits."""
-        try:
-            pending = self._inference.begin(request, context)
-            if not context.add_callback(pending.cancel):
-                pending.cancel()  # the client has left already
-            return pending.response()
-        except Exception as error:  # noqa: BLE001  the outermost frame of a call
-            abort(context, as_serving_error(error))
-
-    def ModelStreamInfer(
-        self, request_iterator: Iterator[oip.ModelInferRequest], context: grpc.ServicerContext
-    ) -> Iterator[oip.ModelStreamInferResponse]:
-        """Answer many requests over one call, in their order."""
-        with errors_as_status(context), self._open(Stream(self._inference, request_iterator, context)) as stream:
-            yield from stream.answers()
-
-    def drain(self) -> None:
-        """Take nothing new on the streams that are open; what is under way is still answered."""
-        self.ready = False
-        with self._streams_lock:
-            streams = list(self._streams)
-        for stream in streams:
-            stream.drain()
-
-    @contextmanager
-    def _open(self, stream: Stream) -> Iterator[Stream]:
-        """Hold one of the places for streams inside.
-
-        Raises:
-            Draining: the server is stopping.
-            QueueFull: all places are taken.
-        """
-        self._stream_slots.take()
-        try:
-            with self._streams_lock:
-                if not self.ready:
-                    raise Draining("the server is stopping; retry on another replica")
-                self._streams.add(stream)
-            yield stream
-        finally:
-            with self._streams_lock:
-                self._streams.discard(stream)
-            self._stream_slots.give_back()
 
     def _metadata(self, model: Model) -> oip.ModelMetadataResponse:
         manifest = model.manifest

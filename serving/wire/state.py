@@ -32,6 +32,7 @@ class StateToken:
     def __init__(self, manifest: Manifest, state: State) -> None:
         self._model = f"'{manifest.name}' version {manifest.version}"
         self._identity = bytes.fromhex(manifest.file.sha256)[:IDENTITY_BYTES]
+        self._identity_bytes = np.frombuffer(self._identity, np.uint8)
         self.name = state.input
         self.source = state.output
         self.width = IDENTITY_BYTES + 4 * state.size
@@ -57,7 +58,7 @@ class StateToken:
                 f"input '{self.name}' has {len(content)} bytes; its shape {shape} needs {shape[0] * shape[1]}"
             )
         token = np.frombuffer(content, np.uint8).reshape(shape)
-        if shape[1] >= IDENTITY_BYTES and any(row.tobytes() != self._identity for row in token[:, :IDENTITY_BYTES]):
+        if shape[1] >= IDENTITY_BYTES and (token[:, :IDENTITY_BYTES] != self._identity_bytes).any():
             raise StateMismatch(
                 f"input '{self.name}' does not come from model {self._model}: begin the stream again without it, or "
                 "name in model_version the version that made it"

@@ -1,4 +1,4 @@
-"""The one table from our errors to gRPC status codes, and the one place that sends them."""
+"""The one table from our errors to gRPC status codes, and the one place that sends errors."""
 
 import logging
 import uuid
@@ -21,6 +21,7 @@ from serving.errors import (
     ServingError,
     StateMismatch,
 )
+from serving.wire.completions import Call, Metadata
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,14 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 
 def abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
-    """End the call with the error's status, its message and its reason."""
-    metadata = [(REASON_KEY, error.reason)]
-    if error.retry_after_ms is not None:
-        metadata.append((PUSHBACK_KEY, str(error.retry_after_ms)))
-    context.set_trailing_metadata(tuple(metadata))
+    """End a call of grpcio's with the error's status, its message and its reason."""
+    context.set_trailing_metadata(_metadata(error))
     context.abort(STATUS_CODES[type(error)], str(error))
+
+
+def finish(call: Call, error: ServingError) -> None:
+    """End a call of the front with the error's status, its message and its reason."""
+    call.finish(STATUS_CODES[type(error)], str(error), metadata=_metadata(error))
 
 
 def as_serving_error(error: Exception) -> ServingError:
@@ -67,3 +70,8 @@ def errors_as_status(context: grpc.ServicerContext) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001  the outermost frame of a call
         abort(context, as_serving_error(error))
+
+
+def _metadata(error: ServingError) -> Metadata:
+    reason = (REASON_KEY, error.reason)
+    return (reason,) if error.retry_after_ms is None else (reason, (PUSHBACK_KEY, str(error.retry_after_ms)))

@@ -1,122 +1,158 @@
 """ModelStreamInfer: many requests over one call, answered in their order.
 
-A stream holds two threads: one reads requests and queues them, the other waits for the oldest and sends its answer. So
-requests of one stream share batches with each other and with those of other calls.
+The next request is read while earlier ones are under way, so that requests of one stream share batches with each other
+and with those of other calls.
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from queue import SimpleQueue
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 import grpc
 
 from serving._proto import open_inference_pb2 as oip
-from serving.errors import Draining, ServingError
+from serving.errors import Cancelled, Draining, ServingError
+from serving.wire.completions import Call
 from serving.wire.inference import Inference, Pending
-from serving.wire.status import STATUS_CODES, as_serving_error
+from serving.wire.parsing import parse
+from serving.wire.status import STATUS_CODES, as_serving_error, finish
+from serving.wire.writers import Writers
 
 OUTSTANDING = 32
 """Requests of one stream under way; the next is not read before one of them is answered, so TCP slows the sender."""
 
-Message = oip.ModelInferRequest
-_Step = Callable[[], oip.ModelStreamInferResponse]
+
+class _Turn:
+    """A request's place in the order of answers.
+
+    Attributes:
+        pending: the request, while it is under way.
+        content: its answer as a message, once that is written.
+    """
+
+    __slots__ = ("content", "pending")
+
+    def __init__(self) -> None:
+        self.pending: Pending | None = None
+        self.content: bytes | None = None
 
 
 class Stream:
-    """One call of ModelStreamInfer."""
+    """One call of ModelStreamInfer: reads, answers, and ends with one status."""
 
-    def __init__(self, inference: Inference, requests: Iterator[Message], call: grpc.ServicerContext) -> None:
-        self._inference = inference
-        self._requests = requests
-        self._call = call
-        self._room = threading.Semaphore(OUTSTANDING)
-        self._steps: SimpleQueue[_Step | ServingError | None] = SimpleQueue()
-        self._under_way: set[Pending] = set()
-        self._lock = threading.Lock()
-        self._over = False
+    def __init__(self, call: Call, inference: Inference, writers: Writers, *, over: Callable[["Stream"], None]) -> None:
+        """Prepare.
 
-    def answers(self) -> Iterator[oip.ModelStreamInferResponse]:
-        """Give the answers in the order of the requests.
-
-        Raises:
-            ServingError: why the stream as a whole ends: the server stops, or bytes came that are no request.
+        Args:
+            call: of the client.
+            inference: answers requests.
+            writers: write the answers.
+            over: told when the status has gone out.
         """
-        if not self._call.add_callback(self._leave):
-            return
-        threading.Thread(target=self._read, name="stream-reader", daemon=True).start()
-        try:
-            while (step := self._steps.get()) is not None:
-                if isinstance(step, ServingError):
-                    raise step
-                yield step()
-                self._room.release()
-        finally:  # what nobody will ask for any more must not keep its slot
-            self._leave()
-            for pending in self._under_way:
-                pending.abandon()
+        self._call = call
+        self._inference = inference
+        self._writers = writers
+        self._over = over
+        self._lock = threading.Lock()
+        self._turns: deque[_Turn] = deque()
+        self._sending = False
+        self._reading = False
+        self._ending = False
+        self._error: ServingError | None = None
+        """Why the stream ends, if it is not the client that ends it."""
+        self._finished = False
+
+    def begin(self) -> None:
+        """Read the first request."""
+        self._call.watch(self._gone)
+        self._go_on()
 
     def drain(self) -> None:
         """Read no more; what is under way is still answered."""
         self._end(Draining("the server is stopping; go on with the last state on another replica"))
 
-    def _read(self) -> None:
-        try:
-            for message in self._requests:
-                if isinstance(message, ServingError):
-                    self._end(message)
-                    return
-                self._room.acquire()
-                if self._over:
-                    return
-                self._take(message)
-        except Exception:  # noqa: BLE001  the iterator of a call that has ended raises a bare Exception
-            self._leave()
-        self._end(None)
-
-    def _take(self, message: Message) -> None:
-        try:
-            pending = self._inference.begin(message, self._call)
-        except Exception as error:  # noqa: BLE001  a fault of ours must not take the stream's other requests with it
-            refused = _failed(message, as_serving_error(error))
-            self._steps.put(lambda: refused)
-            return
+    def _received(self, content: bytes | None) -> None:
         with self._lock:
-            over = self._over
-            if not over:
-                self._under_way.add(pending)
-                self._steps.put(lambda: self._finish(message, pending))
-        if over:
-            pending.abandon()
-
-    def _finish(self, message: Message, pending: Pending) -> oip.ModelStreamInferResponse:
-        try:
-            return oip.ModelStreamInferResponse(infer_response=pending.response())
-        except Exception as error:  # noqa: BLE001  as in `_take`
-            return _failed(message, as_serving_error(error))
-        finally:
-            with self._lock:
-                self._under_way.discard(pending)
-
-    def _leave(self) -> None:
-        """Take everything back: the client has gone, or the call is over; any thread."""
-        with self._lock:
-            self._over = True
-            left = list(self._under_way)
-        for pending in left:
-            pending.cancel()
-        self._room.release()
-        self._steps.put(None)
-
-    def _end(self, reason: ServingError | None) -> None:
-        with self._lock:
-            if self._over:
+            self._reading = False
+            if self._ending:
                 return
-            self._over = True
-            self._steps.put(reason)
-        self._room.release()
+        if content is None:
+            self._end(None)
+            return
+        try:
+            message = parse(content)
+        except ServingError as error:
+            self._end(error)
+            return
+        self._take(message)
+        self._go_on()
+
+    def _take(self, message: oip.ModelInferRequest) -> None:
+        turn = _Turn()
+        with self._lock:
+            self._turns.append(turn)
+        try:
+            turn.pending = self._inference.begin(message, self._call, partial(self._replied, turn, message))
+        except Exception as error:  # noqa: BLE001  a fault of ours must not take the stream's other requests with it
+            turn.content = _failed(message, as_serving_error(error)).SerializeToString()
+
+    def _replied(self, turn: _Turn, message: oip.ModelInferRequest, pending: Pending) -> None:
+        self._writers.of(pending).put(partial(self._write, turn, message, pending))
+
+    def _write(self, turn: _Turn, message: oip.ModelInferRequest, pending: Pending) -> None:
+        try:
+            answer = oip.ModelStreamInferResponse(infer_response=pending.response())
+        except Exception as error:  # noqa: BLE001  as in `_take`
+            answer = _failed(message, as_serving_error(error))
+        turn.content = answer.SerializeToString()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what can be done now: send the next answer if it is there, read if there is room, end at the end."""
+        with self._lock:
+            content = self._turns[0].content if self._turns and not self._sending else None
+            if content is not None:
+                self._turns.popleft()
+                self._sending = True
+                self._call.send(content, self._sent)
+            if not self._ending and not self._reading and len(self._turns) + self._sending < OUTSTANDING:
+                self._reading = True
+                self._call.receive(self._received)
+            over = self._ending and not self._turns and not self._sending and not self._finished
+            self._finished |= over
+        if over:
+            self._finish()
+
+    def _sent(self) -> None:
+        with self._lock:
+            self._sending = False
+        self._go_on()
+
+    def _gone(self) -> None:
+        """Take everything back: the client has left, or its time is over."""
+        self._end(Cancelled("the client ended the stream"))
+        with self._lock:
+            under_way = [turn.pending for turn in self._turns if turn.pending is not None]
+        for pending in under_way:
+            pending.cancel()
+
+    def _end(self, error: ServingError | None) -> None:
+        with self._lock:
+            if not self._ending:
+                self._ending = True
+                self._error = error
+        self._go_on()
+
+    def _finish(self) -> None:
+        if self._error is None:
+            self._call.finish(grpc.StatusCode.OK)
+        else:
+            finish(self._call, self._error)
+        self._over(self)
 
 
-def _failed(message: Message, error: ServingError) -> oip.ModelStreamInferResponse:
+def _failed(message: oip.ModelInferRequest, error: ServingError) -> oip.ModelStreamInferResponse:
     response = oip.ModelInferResponse(model_name=message.model_name, model_version=message.model_version, id=message.id)
     response.parameters["reason"].string_param = error.reason
     response.parameters["grpc_status"].string_param = STATUS_CODES[type(error)].name

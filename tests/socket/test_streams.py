@@ -176,7 +176,7 @@ def test_bytes_that_are_no_request_end_the_stream_as_the_clients_mistake(channel
     with pytest.raises(grpc.RpcError) as ended:
         next(answers)
     assert ended.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "no such message" in str(ended.value.details())
+    assert "are no ModelInferRequest" in str(ended.value.details())
 
 
 def test_streams_beyond_the_limit_are_refused_while_unary_calls_go_on(repository: object) -> None:

@@ -15,7 +15,7 @@ from serving.repository import Model, Repository
 from serving.tensors import Rows
 from serving.wire.inference import Inference
 from serving.wire.server import GrpcServer
-from serving.wire.service import InferenceService
+from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 from serving.wire.streams import OUTSTANDING
 from tests.runner.house import House
@@ -42,10 +42,14 @@ class Desk:
         model = Model(manifest=manifest, policy=Policy.model_validate({}), inbox=self)
         repository = Repository({(manifest.name, manifest.version): model}, {})
         inference = Inference(repository=repository, metrics=self, clock=self.house.clock, slots=self.slots)
-        self.service = InferenceService(inference, repository, stream_slots=self.stream_slots)
         self._server = GrpcServer(
-            self.service, self.slots, address="127.0.0.1:0", threads=SLOTS + STREAMS, max_message_bytes=2**20
+            inference,
+            ControlService(repository),
+            address="127.0.0.1:0",
+            stream_slots=self.stream_slots,
+            max_message_bytes=2**20,
         )
+        self.drain = self._server.drain
         self._channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")
         self.stub = GRPCInferenceServiceStub(self._channel)
 

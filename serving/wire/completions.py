@@ -1,0 +1,161 @@
+"""Calls of single methods, taken from gRPC core by one thread without a thread for each call.
+
+grpcio's own server gives every call a thread of its pool, which waits for the request, then for the answer; the kernel
+and the interpreter switch threads eight times per call, which takes most of its time (ARCHITECTURE.md has the figures).
+Here one thread waits for whatever happens next on any call, and an answer is sent by whoever has it. grpcio's public
+interface has no such server, so this is built on the extension module that its own Python part is built on. All that is
+used of it is in this file; everything but the methods given here stays with grpcio's server.
+
+Source: gRPC core's completion queue (grpc/grpc.h); what grpcio's `_server.py` and `grpc.aio` do with it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
+
+from serving.clock import NANOSECONDS_PER_SECOND, Clock
+from serving.errors import FrontUnavailable
+
+NO_FLAGS = 0
+LONGEST_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
+"""Core says "never" with a time far beyond it."""
+ACCEPTING = 16
+"""Calls of a method that may come while the thread is busy with another; more wait inside core."""
+
+Event = Any
+Metadata = tuple[tuple[str, str], ...]
+_OnEvent = Callable[[Event], None]
+
+
+class Call:
+    """One call, until its status has been sent. Every method may be called from any thread and none waits.
+
+    Each call must be ended by exactly one `finish`, whatever became of the client.
+    """
+
+    def __init__(self, completions: "Completions", event: Event, *, now_ns: int) -> None:
+        """Take the call that an event brings."""
+        self._completions = completions
+        self._core = event.call
+        seconds = event.call_details.deadline - time.time()  # noqa: TID251  core tells it as a time of day
+        never = seconds > LONGEST_DEADLINE_SECONDS
+        self.deadline_ns = None if never else now_ns + int(seconds * NANOSECONDS_PER_SECOND)
+        """On the server's clock, which no change of the time of day moves; None without a deadline."""
+        self._initial: tuple[Any, ...] = (cygrpc.SendInitialMetadataOperation((), NO_FLAGS),)
+        self._active = True
+
+    def is_active(self) -> bool:
+        """Return whether the client may still be there."""
+        return self._active
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """Have `gone` called if the call ends otherwise than by `finish`: cancelled, late, or the connection lost."""
+
+        def closed(event: Event) -> None:
+            if event.batch_operations[0].cancelled():
+                self._active = False
+                gone()
+
+        self._start((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), closed)
+
+    def receive(self, then: Callable[[bytes | None], None]) -> None:
+        """Have `then` called with the next message, or with None when there will be no more."""
+        self._start(
+            (cygrpc.ReceiveMessageOperation(NO_FLAGS),), lambda event: then(event.batch_operations[0].message())
+        )
+
+    def send(self, content: bytes, then: Callable[[], None]) -> None:
+        """Send a message of a stream, and have `then` called when the next one may follow."""
+        initial, self._initial = self._initial, ()
+        self._start((*initial, cygrpc.SendMessageOperation(content, NO_FLAGS)), lambda _: then())
+
+    def finish(
+        self, code: grpc.StatusCode, details: str = "", *, metadata: Metadata = (), content: bytes | None = None
+    ) -> None:
+        """Send the status, after a last message if there is one."""
+        message = () if content is None else (cygrpc.SendMessageOperation(content, NO_FLAGS),)
+        status = cygrpc.SendStatusFromServerOperation(metadata, code.value[0], details.encode(), NO_FLAGS)
+        self._core.start_server_batch((*self._initial, *message, status), _nothing)  # counted since it was accepted
+
+    def _start(self, operations: tuple[Any, ...], then: _OnEvent) -> None:
+        self._completions.expect()
+        self._core.start_server_batch(operations, then)
+
+
+class Completions:
+    """A thread that takes the calls of some methods of a server, and runs what was asked for when something is done."""
+
+    def __init__(self, server: grpc.Server, methods: Mapping[str, Callable[[Call], None]], clock: Clock) -> None:
+        """Claim the methods; the server must not have been started.
+
+        Args:
+            server: of grpcio; its `stop` ends these calls as well.
+            methods: what begins a call, by full name; runs on the one thread, so it must not wait.
+            clock: of deadlines.
+
+        Raises:
+            FrontUnavailable: the installed grpcio is built otherwise than those that this was written for.
+        """
+        self._methods = methods
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._due = 0
+        """Events to come: of each call's operations and of its status, and of each call that may come."""
+        self._thread = threading.Thread(target=self._run, name="grpc-inference")
+        try:
+            self._core = cast("Any", server)._cy_server  # noqa: SLF001  see the module's docstring
+            self._queue = cygrpc.CompletionQueue()
+            self._core.register_completion_queue(self._queue)
+            for method in methods:
+                self._core.register_method(method)
+        except (AttributeError, TypeError) as error:
+            raise FrontUnavailable(
+                f"grpcio {grpc.__version__} does not offer what this server needs of it ({error}); "
+                "install the version in constraints.txt"
+            ) from error
+
+    def start(self) -> None:
+        """Take calls; the server has been started."""
+        for method, begin in self._methods.items():
+            for _ in range(ACCEPTING):
+                self._accept(method, begin)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until all calls have ended; the server has been stopped."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def expect(self) -> None:
+        """Count an event that is to come."""
+        with self._lock:
+            self._due += 1
+
+    def _accept(self, method: str, begin: Callable[[Call], None]) -> None:
+        def came(event: Event) -> None:
+            if not event.success:  # the server stops
+                return
+            self._accept(method, begin)
+            self.expect()  # the status that `finish` will send
+            begin(Call(self, event, now_ns=self._clock.now_ns()))
+
+        self.expect()
+        self._core.request_registered_call(self._queue, self._queue, method, came)
+
+    def _run(self) -> None:
+        while (event := self._queue.poll()).completion_type != cygrpc.CompletionType.queue_shutdown:
+            event.tag(event)
+            event = None  # it holds on to its call, which is over only when nobody does
+            with self._lock:
+                self._due -= 1
+                over = not self._due
+            if over:
+                self._queue.shutdown()
+
+
+def _nothing(_: Event) -> None:
+    """Do nothing when the status is out."""

@@ -1,0 +1,120 @@
+"""ModelInfer and ModelStreamInfer: the calls that make batches, without a thread for each."""
+
+import threading
+from functools import partial
+
+import grpc
+
+from serving._proto import open_inference_pb2 as oip
+from serving.errors import ServingError
+from serving.wire.completions import Call, Completions
+from serving.wire.inference import Inference, Pending
+from serving.wire.parsing import parse
+from serving.wire.slots import Slots
+from serving.wire.status import as_serving_error, finish
+from serving.wire.streams import Stream
+from serving.wire.writers import Writers
+
+SERVICE_NAME = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+UNARY = f"/{SERVICE_NAME}/ModelInfer"
+STREAM = f"/{SERVICE_NAME}/ModelStreamInfer"
+
+
+class Front:
+    """Takes both methods of a server, from `start` to `close`."""
+
+    def __init__(self, server: grpc.Server, inference: Inference, *, stream_slots: Slots) -> None:
+        """Claim the methods; the server must not have been started.
+
+        Args:
+            server: of grpcio, which serves everything else.
+            inference: answers requests.
+            stream_slots: each open stream takes one.
+
+        Raises:
+            FrontUnavailable: it cannot be built on the installed grpcio.
+        """
+        self._inference = inference
+        self._stream_slots = stream_slots
+        self._streams: set[Stream] = set()
+        self._streams_lock = threading.Lock()
+        self._draining = False
+        self._writers = Writers()
+        self._completions = Completions(server, {UNARY: self._begin_unary, STREAM: self._begin_stream}, inference.clock)
+
+    def start(self) -> None:
+        """Take calls; the server has been started."""
+        self._writers.start()
+        self._completions.start()
+
+    def drain(self) -> None:
+        """Take nothing new on the streams that are open; what is under way is still answered."""
+        with self._streams_lock:
+            self._draining = True
+            streams = list(self._streams)
+        for stream in streams:
+            stream.drain()
+
+    def close(self) -> None:
+        """Wait until all calls have ended; the server has been stopped."""
+        self._completions.join()
+        self._writers.stop()
+
+    def _begin_unary(self, call: Call) -> None:
+        _Unary(call, self._inference, self._writers)
+
+    def _begin_stream(self, call: Call) -> None:
+        try:
+            self._stream_slots.take()
+        except ServingError as error:
+            finish(call, error)
+            return
+        stream = Stream(call, self._inference, self._writers, over=self._stream_over)
+        with self._streams_lock:
+            draining = self._draining
+            self._streams.add(stream)
+        stream.begin()
+        if draining:
+            stream.drain()
+
+    def _stream_over(self, stream: Stream) -> None:
+        with self._streams_lock:
+            self._streams.discard(stream)
+        self._stream_slots.give_back()
+
+
+class _Unary:
+    """One call of ModelInfer."""
+
+    def __init__(self, call: Call, inference: Inference, writers: Writers) -> None:
+        self._call = call
+        self._inference = inference
+        self._writers = writers
+        self._pending: Pending | None = None
+        call.watch(self._gone)
+        call.receive(self._received)
+
+    def _received(self, content: bytes | None) -> None:
+        if content is None:
+            self._call.finish(grpc.StatusCode.UNIMPLEMENTED, f"{UNARY} takes exactly one message")
+            return
+        try:
+            message = parse(content)
+            self._pending = self._inference.begin(message, self._call, self._replied)
+        except Exception as error:  # noqa: BLE001  the outermost frame of a call
+            finish(self._call, as_serving_error(error))
+
+    def _gone(self) -> None:
+        if self._pending is not None:
+            self._pending.cancel()
+
+    def _replied(self, pending: Pending) -> None:
+        self._writers.of(pending).put(partial(self._write, pending))
+
+    def _write(self, pending: Pending) -> None:
+        try:
+            content = pending.response().SerializeToString()
+        except Exception as error:  # noqa: BLE001  the outermost frame of a call
+            finish(self._call, as_serving_error(error))
+        else:
+            self._call.finish(grpc.StatusCode.OK, content=content)
