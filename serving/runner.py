@@ -10,6 +10,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from serving.batching import NEVER_NS, Batch, Batcher, Span, Ticket
@@ -275,8 +276,7 @@ class Runner:
             log.warning("batch of %d rows failed (%s); running them one by one", len(work.parts), error)
             for span, part in zip(work.batch.spans, work.parts, strict=True):
                 if span.ticket in self._requests:
-                    steps = span.stop - span.start
-                    alone = Batch(spans=(span,), steps=steps, predicted_seconds=work.batch.predicted_seconds)
+                    alone = replace(work.batch, spans=(span,), steps=span.stop - span.start)
                     self._run(_Work(alone, [part], []))
             return
         fault = uuid.uuid4().hex[:12]
@@ -293,12 +293,16 @@ class Runner:
             request.reply.fail(error)
 
     def _finish(self, batch: Batch, ran: bool, *, free_since_ns: int) -> None:  # noqa: FBT001  _run's answer
-        """Hand out the answers that are whole now; one that comes after its deadline is late all the same."""
+        """Hand out the answers that are whole now, then learn; one that comes after its deadline is late all the same.
+
+        Args:
+            batch: that is over.
+            ran: as a whole; if not, the time it took tells nothing about others.
+            free_since_ns: since when the engine could have worked on it.
+        """
         with self._lock:
             now_ns = self._clock.now_ns()
-            seconds = (now_ns - free_since_ns) / NANOSECONDS_PER_SECOND
-            tickets = self._batcher.finished(batch, seconds=seconds if ran else None)
-            requests = [self._requests.pop(ticket.id) for ticket in tickets]
+            requests = [self._requests.pop(ticket.id) for ticket in self._batcher.finished(batch)]
             if self._batcher.waiting_rows and self._free_instances:
                 self._work_came.notify_all()
         late = [request for request in requests if request.ticket.deadline_ns <= now_ns]
@@ -306,6 +310,9 @@ class Runner:
         for request in requests:
             if request.ticket.deadline_ns > now_ns:
                 request.reply.answer(self._layout.outputs_of(request.answer))
+        if ran:
+            with self._lock:
+                self._batcher.learn(batch, seconds=(now_ns - free_since_ns) / NANOSECONDS_PER_SECOND)
 
     def _wake_if_drained(self) -> None:
         if self._drained():

@@ -51,7 +51,7 @@ class Batcher:
 
         Args:
             policy: picks rows; shares `cost`.
-            cost: learns from `finished`.
+            cost: learns from `learn`.
             max_queue_rows: rows that may wait.
             instances: engine calls at a time.
         """
@@ -155,16 +155,12 @@ class Batcher:
         pick = self._policy.pick(self._waiting, most_rows=min(share, self._policy.most_rows()), now_ns=now_ns)
         return Decision(expired=expired, batch=self._start(pick, now_ns))
 
-    def finished(self, batch: Batch, *, seconds: float | None) -> tuple[Ticket, ...]:
+    def finished(self, batch: Batch) -> tuple[Ticket, ...]:
         """Take a batch back that ran; returns the tickets that are done with it, which have left.
 
         Args:
             batch: from `poll`; spans of tickets that left meanwhile are ignored.
-            seconds: from when the engine was free for it until now; None if that tells nothing about other batches.
         """
-        if seconds is not None:
-            self._cost.observe(rows=batch.rows, steps=batch.steps, seconds=seconds)
-            self._forecast.ran(batch, live_rows=self._live_rows)
         self._ends_ns.pop(batch.spans[0], None)
         self._timetable = None
         done, again = [], []
@@ -185,6 +181,17 @@ class Batcher:
                 done.append(live.ticket)
         self._wait(again)
         return tuple(done)
+
+    def learn(self, batch: Batch, *, seconds: float) -> None:
+        """Learn from what a batch took; best after its answers are on their way, since it takes longer than `finished`.
+
+        Args:
+            batch: that ran as a whole.
+            seconds: from when the engine was free for it until it was finished.
+        """
+        self._cost.observe(rows=batch.rows, steps=batch.steps, seconds=seconds)
+        self._forecast.ran(batch)
+        self._timetable = None
 
     def _refusal(self, ticket: Ticket, rows: list[Row], now_ns: int) -> Refused | None:
         if self._draining:
@@ -265,4 +272,4 @@ class Batcher:
         seconds = self._cost.seconds(len(spans), pick.steps)
         self._ends_ns[spans[0]] = now_ns + int(seconds * NANOSECONDS)
         self._timetable = None
-        return Batch(spans=spans, steps=pick.steps, predicted_seconds=seconds)
+        return Batch(spans=spans, steps=pick.steps, predicted_seconds=seconds, company=self._live_rows)

@@ -173,9 +173,9 @@ class Forecast:
         self._most_rows = 1
         self._rates: dict[int, Rates] = {}  # by company; kept until the cost model learns
 
-    def ran(self, batch: Batch, *, live_rows: int) -> None:
+    def ran(self, batch: Batch) -> None:
         """Learn from a call by how much padding, and company that did not fit, make work dearer than it could be."""
-        rates = self.rates(live_rows)
+        rates = self.rates(batch.company)
         steps = sum(span.stop - span.start for span in batch.spans)
         ideal = (rates.per_row * batch.rows + rates.per_step * steps) * self._instances / self.waste
         keep = 1.0 - 1.0 / MEMORY_CALLS

@@ -73,6 +73,8 @@ class Stepwise:
         """
         self._cost = cost
         self._tick_seconds = tick_seconds
+        self._known: Coefficients | None = None
+        self._most_rows = 1
         self._max_rows = max_rows
         self._steps = steps
 
@@ -85,6 +87,11 @@ class Stepwise:
         if self._max_rows is not None:
             return self._max_rows
         now = self._cost.coefficients()
+        if now is not self._known:
+            self._known, self._most_rows = now, self._rows_for(now)
+        return self._most_rows
+
+    def _rows_for(self, now: Coefficients) -> int:
         seconds_left = self._tick_seconds - now.call - LEAST_CHUNK_STEPS * now.step
         in_time = seconds_left / (now.row + LEAST_CHUNK_STEPS * now.row_step)
         return max(1, min(LARGEST_AUTO_ROWS, int(max(in_time, _knee_rows(now)))))

@@ -114,6 +114,8 @@ class Batch:
     steps: int
     """Of the longest span: what every row is padded to."""
     predicted_seconds: float
+    company: int
+    """Rows that were live when it began, its own with them."""
 
     @property
     def rows(self) -> int:

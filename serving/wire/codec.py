@@ -98,21 +98,13 @@ class Decoder:
 
     def _sizes(self, arrays: Mapping[str, Array]) -> tuple[int, int]:
         """Return the rows and steps that all inputs agree on."""
-        known = self._known
+        known, policy = self._known, self._policy
         rows = {name: array.shape[0] for name, array in arrays.items()}
         steps = {name: array.shape[1] for name, array in arrays.items() if known[name].follows_time}
-        sizes = []
-        for word, found, knob in (("rows", rows, "max_request_rows"), ("steps", steps, "max_steps")):
-            size = next(iter(found.values()))
-            if len(found) > 1 and any(other != size for other in found.values()):
-                raise InvalidRequest(f"inputs differ in {word}: {found}; expected the same number in all of them")
-            limit = getattr(self._policy, knob)
-            if size > limit:
-                raise InvalidRequest(
-                    f"the request has {size} {word}; this model takes at most {limit} ({knob} in model.yaml)"
-                )
-            sizes.append(size)
-        return sizes[0], sizes[1]
+        return (
+            _agreed("rows", rows, policy.max_request_rows, "max_request_rows"),
+            _agreed("steps", steps, policy.max_steps, "max_steps"),
+        )
 
     def _lengths(self, sent: NDArray[np.int64], time: int) -> NDArray[np.int64]:
         manifest = self._manifest
@@ -167,6 +159,19 @@ class _Expected:
         self.fixed = [(position, axis) for position, axis in enumerate(tensor.shape) if isinstance(axis, int)]
         words = {BATCH: "rows", TIME: "steps"}
         self.text = f"expected [{', '.join(words.get(str(axis), str(axis)) for axis in tensor.shape)}]"
+
+
+def _agreed(word: str, found: Mapping[str, int], limit: int, setting: str) -> int:
+    """Return the one number that all inputs have."""
+    sizes = list(found.values())
+    size = sizes[0]
+    if len(sizes) > 1 and sizes != [size] * len(sizes):
+        raise InvalidRequest(f"inputs differ in {word}: {found}; expected the same number in all of them")
+    if size > limit:
+        raise InvalidRequest(
+            f"the request has {size} {word}; this model takes at most {limit} ({setting} in model.yaml)"
+        )
+    return size
 
 
 def check_finite(name: str, array: Array) -> None:

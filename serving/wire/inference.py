@@ -157,7 +157,9 @@ class Inference:
             slots: each request takes one while it is under way.
         """
         self._repository = repository
-        self._served = {key: _Served(model) for key, model in repository.models.items()}
+        self._served: dict[tuple[str, str], _Served] = {}
+        for (name, version), model in repository.models.items():  # oldest first, so that the newest is the default
+            self._served[name, str(version)] = self._served[name, ""] = _Served(model)
         self.metrics = metrics
         self.clock = clock
         self.slots = slots
@@ -184,12 +186,15 @@ class Inference:
             ModelNotFound: no such name or version.
             NotReady: it was refused at load.
         """
+        served = self._served.get((message.model_name, message.model_version))
+        if served is not None:
+            return served
         try:
             manifest = self._repository.find(message.model_name, message.model_version).manifest
         except ServingError as error:
             self.metrics.not_served(error.reason)
             raise
-        return self._served[manifest.name, manifest.version]
+        return self._served[manifest.name, str(manifest.version)]
 
     def deadline_ns(self, message: oip.ModelInferRequest, call: Call, model: Model) -> int | None:
         """Return the earliest of the call's deadline and the request's `timeout`, or else the model's default."""

@@ -138,10 +138,11 @@ class Simulation:
 
     def _finish(self, batch: Batch, seconds: float, now_ns: int) -> None:
         self._free += 1
-        for ticket in self._batcher.finished(batch, seconds=seconds):
+        for ticket in self._batcher.finished(batch):
             arrival = self._arrivals.pop(ticket.id)
             self.outcome.answers.append(Answer(arrival, now_ns - arrival.at_ns))
             self._follow(self._then(now_ns))
+        self._batcher.learn(batch, seconds=seconds)
 
     def _follow(self, arrival: Arrival | None) -> None:
         if arrival is not None:

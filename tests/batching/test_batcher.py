@@ -144,8 +144,9 @@ class AnySequenceOfEvents(RuleBasedStateMachine):
     @rule(which=st.integers(0, 2), pace=st.one_of(st.none(), st.sampled_from((0.5, 1.0, 1.0, 3.0))))
     def finish(self, *, which: int, pace: float | None) -> None:
         batch = self.flying.pop(which % len(self.flying))
-        seconds = None if pace is None else pace * self.engine.seconds(batch.rows, batch.steps)
-        done = self.batcher.finished(batch, seconds=seconds)
+        done = self.batcher.finished(batch)
+        if pace is not None:
+            self.batcher.learn(batch, seconds=pace * self.engine.seconds(batch.rows, batch.steps))
         for number, row, _, stop in batch.spans:
             if number in self.live:
                 self.live[number].done[row] = stop
@@ -277,6 +278,6 @@ def test_deadlines_of_tickets_that_left_long_before_them_are_forgotten() -> None
         assert batcher.admit(ticket(number, deadline_ns=3600 * SECOND_NS), now_ns=0) is None
         batch = batcher.poll(0).batch
         assert batch is not None
-        batcher.finished(batch, seconds=None)
+        batcher.finished(batch)
 
     assert len(batcher._deadlines) < 100

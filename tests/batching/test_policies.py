@@ -203,7 +203,7 @@ def outlast(policy: Policy, cost: CostModel, victim_steps: int, arrivals: Sequen
         batch = batcher.poll(now_ns).batch
         assert batch is not None
         now_ns += int(batch.predicted_seconds * SECOND_NS)
-        if 0 in {each.id for each in batcher.finished(batch, seconds=None)}:
+        if 0 in {each.id for each in batcher.finished(batch)}:
             return last_ns
     raise AssertionError("starved")
 

@@ -74,7 +74,7 @@ def run_to_the_end(policy: Policy, cost: CostModel, lengths: Sequence[int]) -> t
     while (batch := batcher.poll(0).batch) is not None:
         seconds += batch.predicted_seconds
         computed += batch.rows * batch.steps
-        batcher.finished(batch, seconds=None)
+        batcher.finished(batch)
     return seconds, sum(lengths) / computed
 
 
