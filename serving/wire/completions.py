@@ -103,6 +103,7 @@ class Completions:
         self._methods = methods
         self._clock = clock
         self._lock = threading.Lock()
+        self._closed = False
         self._due = 0
         """Events to come: of each call's operations and of its status, and of each call that may come."""
         self._thread = threading.Thread(target=self._run, name="grpc-inference")
@@ -125,6 +126,11 @@ class Completions:
                 self._accept(method, begin)
         self._thread.start()
 
+    def close(self) -> None:
+        """Take no more calls; to be called before the server is stopped, which would not stand being asked for them."""
+        with self._lock:
+            self._closed = True
+
     def join(self) -> None:
         """Wait until all calls have ended; the server has been stopped."""
         if self._thread.ident is not None:
@@ -143,8 +149,10 @@ class Completions:
             self.expect()  # the status that `finish` will send
             begin(Call(self, event, now_ns=self._clock.now_ns()))
 
-        self.expect()
-        self._core.request_registered_call(self._queue, self._queue, method, came)
+        with self._lock:
+            if not self._closed:
+                self._due += 1
+                self._core.request_registered_call(self._queue, self._queue, method, came)
 
     def _run(self) -> None:
         while (event := self._queue.poll()).completion_type != cygrpc.CompletionType.queue_shutdown:

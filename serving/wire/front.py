@@ -6,7 +6,7 @@ from functools import partial
 import grpc
 
 from serving._proto import open_inference_pb2 as oip
-from serving.errors import ServingError
+from serving.errors import Draining, ServingError
 from serving.wire.completions import Call, Completions
 from serving.wire.inference import Inference, Pending
 from serving.wire.parsing import parse
@@ -21,7 +21,7 @@ STREAM = f"/{SERVICE_NAME}/ModelStreamInfer"
 
 
 class Front:
-    """Takes both methods of a server, from `start` to `close`."""
+    """Takes both methods of a server, from `start` to `join`."""
 
     def __init__(self, server: grpc.Server, inference: Inference, *, stream_slots: Slots) -> None:
         """Claim the methods; the server must not have been started.
@@ -48,7 +48,7 @@ class Front:
         self._completions.start()
 
     def drain(self) -> None:
-        """Take nothing new on the streams that are open; what is under way is still answered."""
+        """Refuse what comes from now on; what is under way is still answered."""
         with self._streams_lock:
             self._draining = True
             streams = list(self._streams)
@@ -56,18 +56,25 @@ class Front:
             stream.drain()
 
     def close(self) -> None:
+        """Take no more calls, not even to refuse them; the server is going to be stopped."""
+        self._completions.close()
+
+    def join(self) -> None:
         """Wait until all calls have ended; the server has been stopped."""
         self._completions.join()
         self._writers.stop()
 
     def _begin_unary(self, call: Call) -> None:
-        _Unary(call, self._inference, self._writers)
+        if self._draining:
+            _refuse(call, Draining("the server is stopping; retry on another replica"))
+        else:
+            _Unary(call, self._inference, self._writers)
 
     def _begin_stream(self, call: Call) -> None:
         try:
             self._stream_slots.take()
         except ServingError as error:
-            finish(call, error)
+            _refuse(call, error)
             return
         stream = Stream(call, self._inference, self._writers, over=self._stream_over)
         with self._streams_lock:
@@ -81,6 +88,11 @@ class Front:
         with self._streams_lock:
             self._streams.discard(stream)
         self._stream_slots.give_back()
+
+
+def _refuse(call: Call, error: ServingError) -> None:
+    call.watch(lambda: None)
+    finish(call, error)
 
 
 class _Unary:

@@ -1,5 +1,6 @@
 """The gRPC server: inference on the front, and health, reflection and the rest on grpcio's threads."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -18,6 +19,8 @@ CONTROL_THREADS = 16
 """For metadata, health checks and reflection; inference calls need none."""
 HEALTH_STREAMS = 16
 """Health Watch streams at a time; each holds a thread of its own pool."""
+LAST_CALLS_SECONDS = 0.2
+"""For calls that are on their way when a server stops that has nothing to do: they are still refused in order."""
 LAST_BYTES_SECONDS = 1.0
 """For what has been answered but not yet sent, and for streams to end in order."""
 
@@ -79,20 +82,23 @@ class GrpcServer:
         self._set_ready(ready=True)
 
     def drain(self) -> None:
-        """Say not ready, and take nothing new on the streams that are open; what is under way is still answered."""
+        """Say not ready, and refuse new requests; what is under way is still answered."""
         self._set_ready(ready=False)
         self._front.drain()
 
     def stop(self, *, grace_seconds: float) -> None:
-        """Drain, refuse new calls, let inference calls finish for at most the grace, and close.
+        """Drain, let inference calls finish for at most the grace, and close.
 
-        Streams that are meant to last (health watches) do not use up the grace.
+        Streams that are meant to last (health watches) do not use up the grace. gRPC core is stopped last: it cancels
+        calls that come while it stops, and a client that is told CANCELLED does not try again elsewhere, as with
+        UNAVAILABLE.
         """
         self.drain()
-        self._server.stop(grace_seconds)
         self._slots.wait_empty(seconds=grace_seconds)
-        self._server.stop(LAST_BYTES_SECONDS).wait()
+        threading.Event().wait(LAST_CALLS_SECONDS)
         self._front.close()
+        self._server.stop(LAST_BYTES_SECONDS).wait()
+        self._front.join()
 
     def _set_ready(self, *, ready: bool) -> None:
         self._service.ready = ready

@@ -1,7 +1,12 @@
 """Start and stop: what the server says, how it drains, and with which code it ends."""
 
 import subprocess
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
 
 import grpc
 import numpy as np
@@ -47,6 +52,40 @@ def test_sigterm_lets_calls_in_flight_finish_and_ends_with_code_0(repository: Pa
 
         assert [call.result().model_name for call in calls] == ["tight"] * 3
         assert server.process.wait(60) == 0
+
+
+def test_sigterm_amid_many_callers_ends_in_order(repository: Path) -> None:
+    """Calls and streams come, are left and end all the time; each call is answered or told to go elsewhere."""
+    request = infer_request(SHORT)
+    request.model_name = "causal"
+    answered: SimpleQueue[grpc.StatusCode] = SimpleQueue()
+    gone = threading.Event()
+
+    def call(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+        code = grpc.StatusCode.OK
+        while code is grpc.StatusCode.OK:
+            code = stub.ModelInfer.future(request, timeout=60).code()
+            answered.put(code)
+
+    def leave(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+        while not gone.is_set():
+            stub.ModelInfer.future(request, timeout=60).cancel()
+            stub.ModelStreamInfer(iter([request] * 3), timeout=60).cancel()
+
+    with LocalServer(repository) as server, ExitStack() as channels, ThreadPoolExecutor(8) as callers:
+        for work in (call, call, leave, call) * 2:
+            channel = grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)])
+            callers.submit(work, service_pb2_grpc.GRPCInferenceServiceStub(channels.enter_context(channel)))
+        codes = [answered.get(timeout=60) for _ in range(200)]
+
+        server.process.terminate()
+
+        ended = server.process.wait(60)
+        gone.set()
+        callers.shutdown()
+    codes += [answered.get_nowait() for _ in range(answered.qsize())]
+    assert ended == 0
+    assert Counter(codes) == {grpc.StatusCode.OK: len(codes) - 6, grpc.StatusCode.UNAVAILABLE: 6}
 
 
 def test_a_health_watch_is_told_that_the_server_goes_away_and_does_not_hold_it(repository: Path) -> None:
