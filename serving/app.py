@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
@@ -19,6 +20,7 @@ from serving.clock import Clock, SystemClock
 from serving.config import ServerConfig
 from serving.engine.cpu_budget import read_cpu_budget
 from serving.engine.onnx import Device, OnnxEngine, load_onnxruntime
+from serving.engine.priority import compute_in_the_background
 from serving.engine.turns import Turns
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
@@ -56,7 +58,8 @@ def run(config: ServerConfig) -> None:
     clock = SystemClock()
     metrics = ServerMetrics(cpu_threads=threads)
     loader = _Loader(config.device, threads, clock, metrics)
-    repository = load_repository(config.model_repository, loader.load)
+    with ThreadPoolExecutor(1, initializer=compute_in_the_background) as background:  # whose threads engines inherit
+        repository = background.submit(load_repository, config.model_repository, loader.load).result()
     slots = Slots(config.max_inflight_requests, what="requests are in flight", setting="--max-inflight-requests")
     stream_slots = Slots(config.max_streams, what="streams are open", setting="--max-streams")
     inference = Inference(repository=repository, metrics=metrics, clock=clock, slots=slots)

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from serving.batching import NEVER_NS, Batch, Batcher, Span, Ticket
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.engine.base import Engine
+from serving.engine.priority import compute_in_the_background
 from serving.engine.turns import Member, Turns
 from serving.errors import Cancelled, DeadlineExceeded, EngineError, ServingError
 from serving.inbox import Reply
@@ -130,12 +131,11 @@ class Runner:
             deadline_ns=NEVER_NS if deadline_ns is None else deadline_ns,
             handicap_ns=int(levels * policy.priority_step_ms * MILLISECOND_NS),
         )
-        request = _Request(ticket, self._layout.answer(rows), reply)
         with self._lock:
             refused = self._batcher.admit(ticket, now_ns=now_ns)
             if refused is not None:
                 raise error_of(refused, self._manifest.name, self._batcher)
-            self._requests[ticket.id] = request
+            self._requests[ticket.id] = _Request(ticket, self._layout.answer(rows), reply)
             if self._free_instances:
                 self._work_came.notify()
             if ticket.deadline_ns < self._alarm_ns:
@@ -209,6 +209,7 @@ class Runner:
             thread.join()
 
     def _loop(self) -> None:
+        compute_in_the_background()
         free_since_ns: int | None = None
         while True:
             with self._lock:

@@ -22,19 +22,19 @@ from export.job import now
 from export.proving.latency import describe_cpu
 from loadtests.benchmarks.serving_measuring import CLIENT_CORE, SERVER_CORE, Target
 from loadtests.benchmarks.serving_models import MEDIUM, TINY, WIDE, write_models
+from loadtests.benchmarks.serving_overload import Overload, overload
 from loadtests.benchmarks.serving_show import plot, show
 from loadtests.benchmarks.serving_workloads import (
     Bench,
     Figure,
-    Overload,
     idle_server,
     mixed_lengths,
     on_and_off,
     outliers,
-    overload,
     steady,
     tiny,
 )
+from loadtests.generator.program import build
 from training.files import write_json
 from training.local_server import LocalServer
 
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given.output.mkdir(parents=True, exist_ok=True)
     try:
         run(given.output, chosen, QUICK if given.quick else FULL, Console())
-    except ExportError as error:
+    except (ExportError, RuntimeError) as error:
         Console(stderr=True).print(f"{parser.prog}: {error}", markup=False, soft_wrap=True)
         return 1
     return 0
@@ -100,11 +100,13 @@ def run(output: Path, chosen: Sequence[str], effort: Effort, console: Console) -
 
     Raises:
         ExportError: a model cannot be exported or quantized.
+        RuntimeError: the load generator cannot be built.
     """
     report = Report()
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder), chosen, console) as (server, models):
         bench = Bench(
             server=server,
+            generator=build(Path(folder)),
             models=models,
             folder=Path(folder),
             seconds=effort.seconds,
@@ -149,7 +151,8 @@ def _server(folder: Path, chosen: Sequence[str], console: Console) -> Iterator[t
     with LocalServer(models, "--threads", "1") as server:
         for task in Path(f"/proc/{server.process.pid}/task").iterdir():
             os.sched_setaffinity(int(task.name), {SERVER_CORE})
-        yield Target(address=server.address, pid=server.process.pid, metrics_url=server.metrics_url), models
+        port = int(server.address.rpartition(":")[2])
+        yield Target(port=port, pid=server.process.pid, metrics_url=server.metrics_url), models
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,18 +9,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests.benchmarks.serving_client import OK, Job
-from loadtests.benchmarks.serving_models import Size
+from loadtests.generator.program import read_result
 
 SERVER_CORE, CLIENT_CORE = 0, 1
-WARM_UP_SECONDS = 0.5
-BATCHES = (1, 8, 16, 32, 64, 128)
+OK = 0
 CLOCK_TICKS = 100.0
 """Of the kernel's process times per second (USER_HZ)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the load generator is to do.
+
+    Attributes:
+        messages: file of requests, each after its length as 4 little-endian bytes.
+        seconds: how long the closed loop sends.
+        callers: of the closed loop: so many, each sending its next request when answered.
+        arrivals: seconds from the start, of the open loop: requests are sent whatever the answers, and latency counts
+            from when they were meant to be; empty for the closed loop.
+        timeout_seconds: of each call, as gRPC's deadline; 0 for none.
+        stream: over one ModelStreamInfer call per caller.
+    """
+
+    messages: Path
+    seconds: float = 0.0
+    callers: int = 0
+    arrivals: Sequence[float] = ()
+    timeout_seconds: float = 0.0
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,81 +93,72 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A server under load: where it is, which process, and where its metrics are (None: none of ours)."""
+    """A server under load on loopback: its port, which process, and where its metrics are (None: none of ours)."""
 
-    address: str
+    port: int
     pid: int
     metrics_url: str | None = None
 
 
-def load(target: Target, job: Job, folder: Path, *, model: str | None = None) -> Run:
-    """Run a job in a process of its own, and measure the server meanwhile.
+def load(target: Target, job: Job, generator: Path, folder: Path, *, model: str | None = None) -> Run:
+    """Run the load generator on its core, and measure the server meanwhile.
 
     Args:
         target: the server.
         job: what to send.
-        folder: for the job's file.
+        generator: the program.
+        folder: for the job's files.
         model: whose engine calls count.
 
     Raises:
         subprocess.CalledProcessError: the load generator failed; its message is on standard error.
     """
-    description = folder / "job.json"
-    job.write(description)
+    result = folder / "result"
     before, calls_before = _cpu_seconds(target.pid), _engine_calls(target, model)
-    command = [sys.executable, "-m", "loadtests.benchmarks.serving_client", str(description)]
+    command = ["taskset", "-c", str(CLIENT_CORE), str(generator), *_flags(target, job, folder), "--result", str(result)]
     subprocess.run(command, check=True)  # noqa: S603  our own program
     cpu = _cpu_seconds(target.pid) - before
     calls, rows, efficiency = (now - then for now, then in zip(_engine_calls(target, model), calls_before, strict=True))
-    with np.load(job.result) as result:
-        return Run(
-            index=result["index"],
-            latency=result["ended"] - result["meant"],
-            code=result["code"],
-            seconds=float(result["ended"].max()),
-            cpu_seconds=cpu,
-            rows_per_call=rows / calls if calls else 0.0,
-            padding_efficiency=efficiency / calls if calls else 1.0,
-        )
+    records = read_result(result)
+    return Run(
+        index=records["index"].astype(np.int64),
+        latency=records["ended"] - records["meant"],
+        code=records["status"].astype(np.int64),
+        seconds=float(records["ended"].max()),
+        cpu_seconds=cpu,
+        rows_per_call=rows / calls if calls else 0.0,
+        padding_efficiency=efficiency / calls if calls else 1.0,
+    )
+
+
+def _flags(target: Target, job: Job, folder: Path) -> list[str]:
+    flags = ["--port", str(target.port), "--messages", str(job.messages)]
+    if job.timeout_seconds:
+        flags += ["--timeout-us", str(round(job.timeout_seconds * 1e6))]
+    if len(job.arrivals):
+        arrivals = folder / "arrivals"
+        arrivals.write_bytes(np.array(job.arrivals, "<f8").tobytes())
+        return [*flags, "--arrivals", str(arrivals)]
+    flags += ["--callers", str(job.callers), "--seconds", str(job.seconds)]
+    return [*flags, "--stream"] if job.stream else flags
 
 
 @contextmanager
-def floor(kind: str, answer: Path) -> Iterator[Target]:
-    """Run grpcio's own server, `threads` or `asyncio`, that answers with the file's bytes."""
-    command = [sys.executable, "-m", "loadtests.benchmarks.serving_floor", kind, str(answer), str(SERVER_CORE)]
+def floor(kind: str, answer: Path, *, model: Sequence[str] = ()) -> Iterator[Target]:
+    """Run a server that looks at no request (see `serving_floor`), and answers with the file's bytes.
+
+    Args:
+        kind: `threads`, `asyncio` or `completions`.
+        answer: what it sends.
+        model: file, rows, steps and features of a model that `threads` runs for every call.
+    """
+    command = [sys.executable, "-m", "loadtests.benchmarks.serving_floor", kind, str(answer), str(SERVER_CORE), *model]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own program
         assert process.stdout is not None, "stdout is a pipe"
         try:
-            yield Target(address=f"127.0.0.1:{int(process.stdout.readline())}", pid=process.pid)
+            yield Target(port=int(process.stdout.readline()), pid=process.pid)
         finally:
             process.terminate()
-
-
-def engine_limit(file: Path, size: Size, steps: int, *, seconds: float) -> tuple[int, float]:
-    """Return the best batch of onnxruntime alone, on one thread of the server's core, and its steps per second."""
-    rates = {rows: rows * steps / engine_seconds(file, size, rows, steps, seconds=seconds) for rows in BATCHES}
-    rows = max(rates, key=lambda each: rates[each])
-    return rows, rates[rows]
-
-
-def engine_seconds(file: Path, size: Size, rows: int, steps: int, *, seconds: float) -> float:
-    """Return the median seconds of one call of onnxruntime alone, one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(file, options)
-    x = np.random.default_rng(0).normal(size=(rows, steps, size.features)).astype(np.float32)
-    feed = {"x": x, "lengths": np.full(rows, steps, np.int64)}
-    for given in session.get_inputs():
-        if given.name == "state":
-            feed["state"] = np.zeros((rows, given.shape[1]), np.float32)
-    session.run(None, feed)
-    taken: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(taken) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        session.run(None, feed)
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken))
 
 
 def _cpu_seconds(pid: int) -> float:

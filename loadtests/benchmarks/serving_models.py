@@ -13,11 +13,12 @@ from export.artefact import tool_versions
 from export.job import now
 from export.model import OnnxModel
 from loadtests.benchmarks.int8_models import export_pair
-from loadtests.benchmarks.serving_client import LENGTH_BYTES
 from serving._proto import open_inference_pb2 as oip
 from serving.manifest import Int8, Manifest, ModelFile, sha256_of
 
 SEED = 0
+LENGTH_BYTES = 4
+"""Before each message of a file of requests."""
 MEDIAN_STEPS = 60
 SPREAD = 0.8
 """Of the logarithm of lengths: the standard deviation."""

@@ -4,22 +4,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from loadtests.benchmarks.serving_client import Job
-from loadtests.benchmarks.serving_measuring import (
-    CLIENT_CORE,
-    SERVER_CORE,
-    Run,
-    Target,
-    engine_limit,
-    engine_seconds,
-    floor,
-    load,
-)
+from loadtests.benchmarks.serving_engine import engine_limit, engine_seconds
+from loadtests.benchmarks.serving_measuring import SERVER_CORE, Job, Run, Target, floor, load
 from loadtests.benchmarks.serving_models import (
     MEDIUM,
     OUTLIER_STEPS,
@@ -35,9 +27,6 @@ from loadtests.benchmarks.serving_models import (
 CALLERS = 64
 TINY_STEPS, MEDIUM_STEPS, WIDE_STEPS = 60, 100, 20
 SHORT_STEPS = 100
-DEADLINES = 3.0
-"""Of a request, over what the median one takes at the peak."""
-OFFERED = (0.5, 1.0, 2.0, 5.0)
 MILLISECONDS = 1e3
 
 Verdict = Literal["met", "missed", "no target"]
@@ -74,24 +63,11 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overload:
-    """What became of an offered load; rates are requests per second."""
-
-    model: str
-    offered_over_peak: float
-    offered: float
-    goodput: float
-    goodput_over_peak: float
-    refused: float
-    p99_ms: float
-    deadline_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """Where and how long to measure."""
 
     server: Target
+    generator: Path
     models: Path
     folder: Path
     seconds: float
@@ -104,13 +80,22 @@ class Bench:
 
     def turns(self, variants: dict[str, Callable[[], Run]]) -> dict[str, list[Run]]:
         """Run the variants one after the other, again and again; the first round warms up and is dropped."""
+        return self.turns_and_limits(variants, lambda: 0.0)[0]
+
+    def turns_and_limits(
+        self, variants: dict[str, Callable[[], Run]], limit: Callable[[], float]
+    ) -> tuple[dict[str, list[Run]], list[float]]:
+        """Do the same, and measure the engine's limit in every round: the machine is not always equally fast."""
         runs: dict[str, list[Run]] = {name: [] for name in variants}
+        limits = []
         for turn in range(self.repeats + 1):
             for name, run in variants.items():
                 measured = run()
                 if turn:
                     runs[name].append(measured)
-        return runs
+            if turn:
+                limits.append(limit())
+        return runs, limits
 
     def closed(  # noqa: PLR0913  a sentence of keywords
         self,
@@ -123,63 +108,57 @@ class Bench:
         target: Target | None = None,
     ) -> Callable[[], Run]:
         """Return a turn of so many callers that each send their next request when answered."""
+        job = Job(messages=self.messages(model, size, lengths), seconds=self.seconds, callers=callers, stream=stream)
+        return lambda: self.load(job, model, target=target)
+
+    def messages(self, model: str, size: Size, lengths: Sequence[int]) -> Path:
+        """Return a file of requests of these lengths."""
         messages = self.folder / f"{model}-{len(lengths)}-{sum(lengths)}.messages"
         if not messages.exists():
             write_requests(messages, model, size, lengths)
-        job = Job(
-            address=(target or self.server).address,
-            messages=str(messages),
-            result=str(self.folder / "result.npz"),
-            core=CLIENT_CORE,
-            seconds=self.seconds,
-            callers=callers,
-            stream=stream,
-        )
-        return lambda: load(target or self.server, job, self.folder, model=model)
+        return messages
+
+    def load(self, job: Job, model: str, *, target: Target | None = None) -> Run:
+        """Send requests for a model to the server, or to another one."""
+        return load(target or self.server, job, self.generator, self.folder, model=model)
 
     def limit(self, model: str, size: Size, steps: int) -> float:
         """Return the steps per second of onnxruntime alone, on the server's core, at its best batch."""
         with on_core(SERVER_CORE):
-            return engine_limit(self.file_of(model), size, steps, seconds=self.engine_seconds)[1]
+            return engine_limit(self.file_of(model), features=size.features, steps=steps, seconds=self.engine_seconds)
 
 
 def tiny(bench: Bench) -> list[Figure]:
     """W1: a model so small that the wire is most of it."""
     lengths = [TINY_STEPS] * REQUESTS
-    limit = bench.limit("tiny", TINY, TINY_STEPS)
     answer = bench.folder / "tiny.answer"
     answer.write_bytes(canned_answer(TINY))
-    with floor("threads", answer) as threads, floor("asyncio", answer) as loop:
-        runs = bench.turns(
-            {
-                "unary": bench.closed("tiny", TINY, lengths),
-                "stream": bench.closed("tiny", TINY, lengths, stream=True),
-                "floor": bench.closed("tiny", TINY, lengths, target=threads),
-                "stream floor": bench.closed("tiny", TINY, lengths, stream=True, target=threads),
-                "asyncio floor": bench.closed("tiny", TINY, lengths, target=loop),
-            }
-        )
-    engine = TINY_STEPS / limit
+    ways = {"unary": False, "stream": True}
+    with floor("threads", answer) as threads, floor("completions", answer) as ours, floor("asyncio", answer) as loop:
+        targets = {"": None, " floor, threads": threads, " floor, ours": ours, " floor, asyncio": loop}
+        variants = {
+            way + kind: bench.closed("tiny", TINY, lengths, stream=stream, target=target)
+            for way, stream in ways.items()
+            for kind, target in targets.items()
+        }
+        runs, limits = bench.turns_and_limits(variants, lambda: bench.limit("tiny", TINY, TINY_STEPS))
+    engine = [TINY_STEPS / limit for limit in limits]
     figures = []
-    for name in ("unary", "stream"):
-        figures += _latencies(f"W1 {name}", runs[name])
-        figures.append(_figure(f"W1 {name}", "requests/s over engine limit", [r.rate * engine for r in runs[name]]))
-        transport = runs["floor" if name == "unary" else "stream floor"]
-        figures.append(
-            _figure(
-                f"W1 {name}",
-                "CPU over (transport + engine)",
-                [
-                    ours.cpu_per_request / (theirs.cpu_per_request + engine)
-                    for ours, theirs in zip(runs[name], transport, strict=True)
-                ],
-                target=1.2,
-                at_least=False,
-            )
-        )
-    for name in ("floor", "stream floor", "asyncio floor"):
-        figures.append(_figure(f"W1 {name}", "CPU per request, us", [r.cpu_per_request * 1e6 for r in runs[name]]))
-    figures.append(_figure("W1 engine", "CPU per request, us", [engine * 1e6]))
+    for way in ways:
+        name = f"W1 {way}"
+        figures += _latencies(name, runs[way])
+        rates = [run.rate * seconds for run, seconds in zip(runs[way], engine, strict=True)]
+        figures.append(_figure(name, "requests/s over engine limit", rates))
+        for kind, words in ((" floor, threads", "grpcio's empty server"), (" floor, ours", "our empty front")):
+            ratios = [
+                mine.cpu_per_request / (empty.cpu_per_request + seconds)
+                for mine, empty, seconds in zip(runs[way], runs[way + kind], engine, strict=True)
+            ]
+            figures.append(_figure(name, f"CPU over ({words} + engine)", ratios, target=1.2, at_least=False))
+    floors = [name for name in runs if "floor" in name]
+    cpu = {name: [run.cpu_per_request * 1e6 for run in runs[name]] for name in floors}
+    figures += [_figure(f"W1 {name}", "CPU per request, us", values) for name, values in cpu.items()]
+    figures.append(_figure("W1 engine", "CPU per request, us", [seconds * 1e6 for seconds in engine]))
     return figures
 
 
@@ -187,25 +166,28 @@ def steady(bench: Bench) -> list[Figure]:
     """W2: a model of the usual size, sequences of one length, in FP32 and INT8."""
     lengths = [MEDIUM_STEPS] * REQUESTS
     figures = []
-    for model, target in (("medium", 0.80), ("medium-int8", 0.75)):
-        limit = bench.limit(model, MEDIUM, MEDIUM_STEPS) / MEDIUM_STEPS
-        runs = bench.turns({model: bench.closed(model, MEDIUM, lengths)})[model]
-        name = "W2 INT8" if model.endswith("int8") else "W2 FP32"
-        figures.append(_figure(name, "requests/s over engine limit", [r.rate / limit for r in runs], target=target))
-        figures += _latencies(name, runs)
+    for name, model, target in (("W2 FP32", "medium", 0.80), ("W2 INT8", "medium-int8", 0.75)):
+        turn = {model: bench.closed(model, MEDIUM, lengths)}
+        runs, limits = bench.turns_and_limits(turn, partial(bench.limit, model, MEDIUM, MEDIUM_STEPS))
+        ratios = [run.rate * MEDIUM_STEPS / limit for run, limit in zip(runs[model], limits, strict=True)]
+        figures.append(_figure(name, "requests/s over engine limit", ratios, target=target))
+        figures += _latencies(name, runs[model])
     return figures
 
 
 def mixed_lengths(bench: Bench) -> list[Figure]:
     """W3: lengths as they come in life, against arrival order and padding on the same server."""
     lengths = lengths_of(REQUESTS, outliers=False)
-    limit = bench.limit("medium", MEDIUM, MEDIUM_STEPS)
-    runs = bench.turns({name: bench.closed(name, MEDIUM, lengths) for name in ("medium", "medium-fifo")})
+    runs, limits = bench.turns_and_limits(
+        {name: bench.closed(name, MEDIUM, lengths) for name in ("medium", "medium-fifo")},
+        lambda: bench.limit("medium", MEDIUM, MEDIUM_STEPS),
+    )
     ours, fifo = ([run.steps_rate(lengths) for run in runs[name]] for name in ("medium", "medium-fifo"))
     gains = [mine / theirs for mine, theirs in zip(ours, fifo, strict=True)]
+    shares = [rate / limit for rate, limit in zip(ours, limits, strict=True)]
     return [
         _figure("W3", "real steps/s over FIFO and padding", gains, target=1.7),
-        _figure("W3", "real steps/s over engine limit without padding", [rate / limit for rate in ours], target=0.70),
+        _figure("W3", "real steps/s over engine limit without padding", shares, target=0.70),
         *_latencies("W3", runs["medium"]),
         *_latencies("W3 FIFO and padding", runs["medium-fifo"]),
     ]
@@ -244,75 +226,36 @@ def on_and_off(bench: Bench) -> list[Figure]:
 
 
 def idle_server(bench: Bench) -> list[Figure]:
-    """One caller: what a call takes beside the engine, against the transport's own."""
+    """One caller: what a call takes beside the engine and the transport.
+
+    The transport is grpcio's server with the engine in its handler, so that caches are as cold after a call of the
+    engine as they are here; an empty handler, called again and again, answers out of warm ones.
+    """
     answer = bench.folder / "idle.answer"
     answer.write_bytes(canned_answer(MEDIUM))
     lengths = [MEDIUM_STEPS] * REQUESTS
-    with on_core(SERVER_CORE):
-        engine = engine_seconds(bench.file_of("medium"), MEDIUM, 1, MEDIUM_STEPS, seconds=bench.engine_seconds)
-    with floor("threads", answer) as transport:
+    file = bench.file_of("medium")
+    model = [str(file), "1", str(MEDIUM_STEPS), str(MEDIUM.features)]
+    with floor("threads", answer, model=model) as working, floor("threads", answer) as empty:
+        targets = {"ours": None, "working": working, "empty": empty}
         runs = bench.turns(
-            {
-                "ours": bench.closed("medium", MEDIUM, lengths, callers=1),
-                "floor": bench.closed("medium", MEDIUM, lengths, callers=1, target=transport),
-            }
+            {name: bench.closed("medium", MEDIUM, lengths, callers=1, target=each) for name, each in targets.items()}
         )
-    added = [
-        (ours.percentile(50) - engine - theirs.percentile(50)) * MILLISECONDS
-        for ours, theirs in zip(runs["ours"], runs["floor"], strict=True)
-    ]
+    with on_core(SERVER_CORE):
+        engine = engine_seconds(
+            file, features=MEDIUM.features, rows=1, steps=MEDIUM_STEPS, seconds=bench.engine_seconds
+        )
+    median = {name: [run.percentile(50) * MILLISECONDS for run in runs[name]] for name in targets}
+    added = [ours - working for ours, working in zip(median["ours"], median["working"], strict=True)]
+    warm = [ours - empty - engine * MILLISECONDS for ours, empty in zip(median["ours"], median["empty"], strict=True)]
     return [
-        _figure("one caller", "added to engine and transport, ms", added, target=0.3, at_least=False),
-        _figure("one caller", "transport, ms", [run.percentile(50) * MILLISECONDS for run in runs["floor"]]),
+        _figure("one caller", "added to grpcio with the engine in its handler, ms", added, target=0.3, at_least=False),
+        _figure("one caller", "added to grpcio's empty server and the engine, ms", warm),
+        _figure("one caller", "p50, ms", median["ours"]),
+        _figure("one caller", "p50 of grpcio with the engine in its handler, ms", median["working"]),
+        _figure("one caller", "p50 of grpcio's empty server, ms", median["empty"]),
         _figure("one caller", "engine, ms", [engine * MILLISECONDS]),
     ]
-
-
-def overload(bench: Bench) -> list[Overload]:
-    """Requests with a deadline, at rates that do not care for the answers.
-
-    For a model of the usual size, where refusing a request costs a good part of what answering it does, and for a wide
-    one, where it costs next to nothing.
-    """
-    return [*_overload(bench, "medium", MEDIUM), *_overload(bench, "wide", WIDE)]
-
-
-def _overload(bench: Bench, model: str, size: Size) -> list[Overload]:
-    lengths = lengths_of(REQUESTS, outliers=False)
-    closed = bench.closed(model, size, lengths)
-    closed()
-    at_peak = closed()
-    peak, deadline = at_peak.rate, DEADLINES * at_peak.percentile(50)
-    messages = bench.folder / "overload.messages"
-    write_requests(messages, model, size, lengths, timeout_us=int(deadline * 1e6))
-    points = []
-    for factor in OFFERED:
-        rate = factor * peak
-        gaps = np.random.default_rng(int(factor * 10)).exponential(1 / rate, int(rate * bench.seconds) + 1)
-        job = Job(
-            address=bench.server.address,
-            messages=str(messages),
-            result=str(bench.folder / "result.npz"),
-            core=CLIENT_CORE,
-            seconds=bench.seconds,
-            arrivals=tuple(float(each) for each in np.cumsum(gaps)),
-        )
-        run = load(bench.server, job, bench.folder, model=model)
-        in_time = run.answered & (run.latency <= deadline)
-        goodput = float(in_time.sum() / run.seconds)
-        points.append(
-            Overload(
-                model=f"{size.hidden} wide",
-                offered_over_peak=factor,
-                offered=rate,
-                goodput=goodput,
-                goodput_over_peak=goodput / peak,
-                refused=float((~run.answered).sum() / run.seconds),
-                p99_ms=run.percentile(99) * MILLISECONDS,
-                deadline_ms=deadline * MILLISECONDS,
-            )
-        )
-    return points
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from operator import attrgetter
 from serving.batching.cost import CostModel
 from serving.batching.forecast import Forecast, Timetable
 from serving.batching.policies import Pick, Policy
+from serving.batching.refused import Refusals
 from serving.batching.tickets import NANOSECONDS, NEVER_NS, Batch, Decision, Refusal, Refused, Row, Span, Ticket
 
 PROBE_NS = NANOSECONDS
@@ -68,6 +69,7 @@ class Batcher:
         self._longest_steps = 0  # of a live row, at most
         self._ends_ns: dict[Span, int] = {}  # of the present calls, by their first span
         self._timetable: Timetable | None = None
+        self._refusals = Refusals()
         self._last_probe_ns = -PROBE_NS
         self._draining = False
 
@@ -123,7 +125,7 @@ class Batcher:
         live = self._live.pop(ticket_id, None)
         if live is None:
             return False
-        self._timetable = None
+        self._look_anew()
         self._waiting = [row for row in self._waiting if row.ticket.id != ticket_id]
         self._live_rows -= live.unfinished
         self._live_steps -= sum(row.remaining for row in live.rows)
@@ -162,7 +164,7 @@ class Batcher:
             batch: from `poll`; spans of tickets that left meanwhile are ignored.
         """
         self._ends_ns.pop(batch.spans[0], None)
-        self._timetable = None
+        self._look_anew()
         done, again = [], []
         for span in batch.spans:
             live = self._live.get(span.ticket)
@@ -191,7 +193,7 @@ class Batcher:
         """
         self._cost.observe(rows=batch.rows, steps=batch.steps, seconds=seconds)
         self._forecast.ran(batch)
-        self._timetable = None
+        self._look_anew()
 
     def _refusal(self, ticket: Ticket, rows: list[Row], now_ns: int) -> Refused | None:
         if self._draining:
@@ -208,14 +210,24 @@ class Batcher:
             return self._hopeless(alone_ns, now_ns)
         if not self._live:
             return None
+        together = self._live_rows + len(rows)
+        late_ns = self._refusals.late_ns(rows, now_ns=now_ns, together=together)
+        if late_ns:
+            return Refused(why=Refusal.OVERLOAD, retry_ns=late_ns)
         base_ns = self._base_ns(now_ns)
         place = self._timetable_with(len(rows), base_ns).place(rows, base_ns=base_ns)
-        if place.late_ns:
-            return Refused(why=Refusal.OVERLOAD, retry_ns=place.late_ns)
+        if place.late_ns or place.away_ns:
+            self._refusals.note(rows, place, now_ns=now_ns, together=together)
+            return Refused(why=Refusal.OVERLOAD, retry_ns=max(place.late_ns, place.away_ns))
         if place.key_ns is not None:
             for row in rows:
                 row.order = (max(row.order[0], place.key_ns), *row.order[1:])
         return None
+
+    def _look_anew(self) -> None:
+        """Forget what was true of the work that was live so far."""
+        self._timetable = None
+        self._refusals.forget()
 
     def _all_in_time(self, ticket: Ticket, now_ns: int) -> bool:
         """Return whether everything, with the ticket, is done before the earliest deadline: true on most days."""
@@ -271,5 +283,5 @@ class Batcher:
         spans = tuple(Span(row.ticket.id, row.index, row.done, row.planned) for row in pick.rows)
         seconds = self._cost.seconds(len(spans), pick.steps)
         self._ends_ns[spans[0]] = now_ns + int(seconds * NANOSECONDS)
-        self._timetable = None
+        self._look_anew()
         return Batch(spans=spans, steps=pick.steps, predicted_seconds=seconds, company=self._live_rows)

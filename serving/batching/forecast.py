@@ -62,11 +62,13 @@ class Place(NamedTuple):
 
     Attributes:
         key_ns: its least urgency there; None leaves it its own.
-        late_ns: by how much it would miss its deadline there, or else how long it has to stay away; 0 if it may come.
+        late_ns: by how much it would miss its deadline there; 0 if it would not.
+        away_ns: how long it has to stay away, because any more company would make others late; 0 if it need not.
     """
 
     key_ns: int | None
     late_ns: int
+    away_ns: int = 0
 
 
 class Timetable:
@@ -116,7 +118,8 @@ class Timetable:
         ours = rates.work(len(new), sum(row.length for row in new))
         alone = rates.alone(max(row.length for row in new))
         if len(self._orders) + len(self._added) + len(new) <= self._joins_at_once:
-            return Place(key_ns=None, late_ns=max(self._slowed_ns(base_ns), _late_ns(new[0].ticket, base_ns, alone)))
+            late_ns = _late_ns(new[0].ticket, base_ns, alone)
+            return Place(key_ns=None, late_ns=late_ns, away_ns=self._slowed_ns(base_ns))
         key_ns, last = None, max(row.order for row in new)
         position, added = bisect(self._orders, last), self._work_added(None)
         delayed_ns = base_ns + int((added + ours) * NANOSECONDS)

@@ -1,6 +1,8 @@
 """Start and stop: what the server says, how it drains, and with which code it ends."""
 
+import os
 import subprocess
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from serving.engine.priority import NICENESS
 from tests.socket.conftest import read_metric, sequence, tensor
 from tests.socket.test_overload import LONG, SHORT, infer_request, until
 from tests.support.artefacts import write_lstm
@@ -144,3 +147,16 @@ def test_a_repository_without_a_good_model_ends_the_start(tmp_path: Path, damage
     assert ended.returncode == 1
     assert "no model version found" in ended.stderr or "were refused" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_threads_that_compute_yield_to_those_that_answer(server: LocalServer) -> None:
+    """Each model's loop, and the threads that its engine started; the main thread and the front stay as they are."""
+    nice = {
+        int(task.name): os.getpriority(os.PRIO_PROCESS, int(task.name))
+        for task in Path(f"/proc/{server.process.pid}/task").iterdir()
+    }
+
+    front, threads = nice[server.process.pid], Counter(nice.values())
+    assert threads.keys() == {front, front + NICENESS}
+    assert threads[front + NICENESS] >= "".join(server.log).count("loaded ")
