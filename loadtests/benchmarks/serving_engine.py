@@ -31,8 +31,8 @@ def engine_call(file: Path, *, features: int, rows: int, steps: int) -> Callable
     return lambda: session.run(None, feed)
 
 
-def engine_seconds(file: Path, *, features: int, rows: int, steps: int, seconds: float) -> float:
-    """Return the median seconds of a call, of as many as can be made in some seconds, three at least."""
+def engine_seconds(file: Path, *, features: int, rows: int, steps: int, seconds: float) -> list[float]:
+    """Return the seconds of each call, of as many as can be made in some seconds, three at least."""
     call = engine_call(file, features=features, rows=rows, steps=steps)
     taken: list[float] = []
     end = time.perf_counter() + seconds
@@ -40,12 +40,14 @@ def engine_seconds(file: Path, *, features: int, rows: int, steps: int, seconds:
         start = time.perf_counter()
         call()
         taken.append(time.perf_counter() - start)
-    return float(np.median(taken))
+    return taken
 
 
-def engine_limit(file: Path, *, features: int, steps: int, seconds: float) -> float:
-    """Return the steps per second at the best of some batches, each measured for some seconds."""
-    return max(
-        rows * steps / engine_seconds(file, features=features, rows=rows, steps=steps, seconds=seconds)
-        for rows in BATCHES
-    )
+def best_batch(file: Path, *, features: int, steps: int, seconds: float) -> int:
+    """Return the rows with the most steps per second, each measured for some seconds."""
+
+    def per_step(rows: int) -> float:
+        taken = engine_seconds(file, features=features, rows=rows, steps=steps, seconds=seconds)
+        return float(np.median(taken)) / rows
+
+    return min(BATCHES, key=per_step)

@@ -11,6 +11,7 @@ from tests.runner.house import POISON, House, Outcome, rows_of
 from tests.support.artefacts import FEATURES, write_lstm
 
 MS = 1_000_000
+S = 1_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +157,38 @@ def test_an_answer_that_comes_after_its_deadline_is_no_answer(house: House) -> N
     house.runner.step()
 
     assert isinstance(outcome.error, DeadlineExceeded)
+
+
+def test_a_clock_that_jumps_a_day_ahead_loses_nobody_and_teaches_little(house: House) -> None:
+    """As when a machine was suspended, in the middle of a call: who had a deadline has missed it; the rest goes on."""
+
+    def compute() -> None:
+        house.clock.ns += 2 * MS
+
+    house.engine.during = compute
+    for value in range(50):
+        house.put(value)
+        house.run_all()
+    before = house.cost.seconds(1, 2)
+    dated, patient = house.put(1, deadline_ns=60 * S), house.put(2)
+    waiting = [house.put(3, deadline_ns=90 * S, lengths=[4]), house.put(4, lengths=[4])]
+
+    def jump() -> None:
+        house.engine.during = compute
+        house.clock.ns += 24 * 3600 * S
+
+    house.engine.during = jump
+    house.run_all()
+
+    for late in (dated, waiting[0]):
+        assert isinstance(late.error, DeadlineExceeded)
+    assert patient.totals == [12]
+    assert waiting[1].totals == [48]
+    assert house.batcher.live_tickets == 0
+    assert house.cost.seconds(1, 2) == pytest.approx(before, rel=0.1)
+    later = house.put(5, deadline_ns=house.clock.ns + S)
+    house.run_all()
+    assert later.totals == [30]
 
 
 def test_a_cancelled_request_leaves_the_queue_and_is_told_once(house: House) -> None:
