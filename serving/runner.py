@@ -7,6 +7,7 @@ library.
 
 import itertools
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -312,6 +313,7 @@ class Runner:
             if request.ticket.deadline_ns > now_ns:
                 request.reply.answer(self._layout.outputs_of(request.answer))
         if ran:
+            os.sched_yield()  # whoever writes the answers waits for the interpreter, which this thread would keep
             with self._lock:
                 self._batcher.learn(batch, seconds=(now_ns - free_since_ns) / NANOSECONDS_PER_SECOND)
 

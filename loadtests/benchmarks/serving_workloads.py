@@ -244,29 +244,36 @@ def idle_server(bench: Bench) -> list[Figure]:
     The transport is grpcio's server with the engine in its handler, so that caches are as cold after a call of the
     engine as they are here; an empty handler, called again and again, answers out of warm ones.
     """
-    answer = bench.folder / "idle.answer"
-    answer.write_bytes(canned_answer(MEDIUM))
-    lengths = [MEDIUM_STEPS] * REQUESTS
-    file = bench.file_of("medium")
-    model = [str(file), "1", str(MEDIUM_STEPS), str(MEDIUM.features)]
-    with floor("threads", answer, model=model) as working, floor("threads", answer) as empty:
+    return [
+        *_idle_server(bench, "one caller, 64 wide", "tiny", TINY, TINY_STEPS),
+        *_idle_server(bench, "one caller, 256 wide", "medium", MEDIUM, MEDIUM_STEPS),
+    ]
+
+
+def _idle_server(bench: Bench, workload: str, model: str, size: Size, steps: int) -> list[Figure]:
+    answer = bench.folder / f"{model}.answer"
+    answer.write_bytes(canned_answer(size))
+    lengths = [steps] * REQUESTS
+    file = bench.file_of(model)
+    parameters = [str(file), "1", str(steps), str(size.features)]
+    with floor("threads", answer, model=parameters) as working, floor("threads", answer) as empty:
         targets = {"ours": None, "working": working, "empty": empty}
         runs = bench.turns(
-            {name: bench.closed("medium", MEDIUM, lengths, callers=1, target=each) for name, each in targets.items()}
+            {name: bench.closed(model, size, lengths, callers=1, target=each) for name, each in targets.items()}
         )
     with on_core(SERVER_CORE):
-        alone = engine_seconds(file, features=MEDIUM.features, rows=1, steps=MEDIUM_STEPS, seconds=bench.seconds)
-        engine = float(np.median(alone))
+        alone = engine_seconds(file, features=size.features, rows=1, steps=steps, seconds=bench.seconds)
+    engine = float(np.median(alone)) * MILLISECONDS
     median = {name: [run.percentile(50) * MILLISECONDS for run in runs[name]] for name in targets}
     added = [ours - working for ours, working in zip(median["ours"], median["working"], strict=True)]
-    warm = [ours - empty - engine * MILLISECONDS for ours, empty in zip(median["ours"], median["empty"], strict=True)]
+    warm = [ours - empty - engine for ours, empty in zip(median["ours"], median["empty"], strict=True)]
     return [
-        _figure("one caller", "added to grpcio with the engine in its handler, ms", added, target=0.3, at_least=False),
-        _figure("one caller", "added to grpcio's empty server and the engine, ms", warm),
-        _figure("one caller", "p50, ms", median["ours"]),
-        _figure("one caller", "p50 of grpcio with the engine in its handler, ms", median["working"]),
-        _figure("one caller", "p50 of grpcio's empty server, ms", median["empty"]),
-        _figure("one caller", "engine, ms", [engine * MILLISECONDS]),
+        _figure(workload, "added to grpcio with the engine in its handler, ms", added, target=0.3, at_least=False),
+        _figure(workload, "added to grpcio's empty server and the engine, ms", warm),
+        _figure(workload, "p50, ms", median["ours"]),
+        _figure(workload, "p50 of grpcio with the engine in its handler, ms", median["working"]),
+        _figure(workload, "p50 of grpcio's empty server, ms", median["empty"]),
+        _figure(workload, "engine, ms", [engine]),
     ]
 
 

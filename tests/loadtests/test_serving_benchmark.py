@@ -132,7 +132,7 @@ def test_the_benchmark_runs_from_end_to_end(program: Path, tmp_path: Path, capsy
     told = {(figure["workload"], figure["measure"]) for figure in record["figures"]}
     assert ("W1 unary", "CPU over (our empty front + engine)") in told
     assert ("W1 stream", "p99, ms") in told
-    assert ("one caller", "added to grpcio with the engine in its handler, ms") in told
+    assert ("one caller, 64 wide", "added to grpcio with the engine in its handler, ms") in told
     assert (tmp_path / "serving.png").stat().st_size > 10_000
     assert "targets met" in capsys.readouterr().out
 
