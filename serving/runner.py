@@ -6,45 +6,32 @@ library.
 """
 
 import itertools
-import logging
 import os
 import threading
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from serving.batching import NEVER_NS, Batch, Batcher, Span, Ticket
+from serving.batching import NEVER_NS, Batch, Batcher, Ticket
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.engine.base import Engine
 from serving.engine.priority import compute_in_the_background
 from serving.engine.turns import Member, Turns
-from serving.errors import Cancelled, DeadlineExceeded, EngineError, ServingError
+from serving.errors import Cancelled, DeadlineExceeded, ServingError
+from serving.execution import Execution, ExecutionMetrics, Work
 from serving.inbox import Reply
 from serving.manifest import Manifest
 from serving.policy import Policy
 from serving.refusals import error_of
 from serving.tensors import Answer, Layout, Part, Rows
 
-log = logging.getLogger(__name__)
-
 MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 
 
-class RunnerMetrics(Protocol):
+class RunnerMetrics(ExecutionMetrics, Protocol):
     """What a runner reports, as it happens."""
 
     def watch(self, *, waiting_rows: Callable[[], float], backlog_seconds: Callable[[], float]) -> None:
         """Take what tells, at any time, the rows that wait and the predicted seconds of all accepted work."""
-
-    def batch_started(self, batch: Batch, *, waits_ns: Sequence[int]) -> None:
-        """An engine call begins; the requests whose first it is have waited so long."""
-
-    def batch_ran(self, batch: Batch, *, nanoseconds: int) -> None:
-        """An engine call ended well."""
-
-    def batch_failed(self, batch: Batch) -> None:
-        """An engine call raised."""
 
 
 class _Request:
@@ -57,14 +44,6 @@ class _Request:
         self.answer = answer
         self.reply = reply
         self.started = False
-
-
-class _Work(NamedTuple):
-    """A batch with what it is made of."""
-
-    batch: Batch
-    parts: list[Part]
-    waits_ns: list[int]
 
 
 class Runner:
@@ -88,6 +67,7 @@ class Runner:
         self._layout = Layout(manifest)
         self._policy = policy
         self._engine = engine
+        self._execution = Execution(manifest.name, layout=self._layout, engine=engine, clock=clock, metrics=metrics)
         self._batcher = batcher
         self._turns = turns
         self._member = Member()
@@ -147,11 +127,7 @@ class Runner:
         """Let a request go that has not been answered; any thread. What the engine does for it then is dropped."""
         if ticket_id not in self._requests:
             return
-        with self._lock:
-            request = self._requests.pop(ticket_id) if self._batcher.cancel(ticket_id) else None
-            self._wake_if_drained()
-        if request is not None:
-            request.reply.fail(Cancelled("the client cancelled the request"))
+        self._fail(ticket_id, Cancelled("the client cancelled the request"))
 
     def expire(self) -> int:
         """Fail the requests whose deadline has come, wherever they are; returns the next deadline on the clock."""
@@ -177,7 +153,7 @@ class Runner:
         try:
             _fail_late(expired)
             if work is not None:
-                ran = self._run(work)
+                ran = self._execution.run(work, is_live=self._requests.__contains__, fail=self._fail)
                 self._finish(work.batch, ran, free_since_ns=now_ns if free_since_ns is None else free_since_ns)
         finally:
             with self._lock:
@@ -249,7 +225,7 @@ class Runner:
                     None if alarm_ns == NEVER_NS else min(max(seconds, 0.0), threading.TIMEOUT_MAX)
                 )
 
-    def _gather(self, batch: Batch, now_ns: int) -> _Work:
+    def _gather(self, batch: Batch, now_ns: int) -> Work:
         parts, waits_ns = [], []
         for ticket_id, row, start, stop in batch.spans:
             request = self._requests[ticket_id]
@@ -257,44 +233,17 @@ class Runner:
             if not request.started:
                 request.started = True
                 waits_ns.append(now_ns - request.ticket.enqueued_ns)
-        return _Work(batch, parts, waits_ns)
+        return Work(batch, parts, waits_ns)
 
-    def _run(self, work: _Work) -> bool:
-        """Run a batch, or its rows one by one if it fails; returns whether it ran as a whole."""
-        started_ns = self._clock.now_ns()
-        self._metrics.batch_started(work.batch, waits_ns=work.waits_ns)
-        try:
-            self._layout.scatter(self._engine.run(self._layout.pack(work.parts)), work.parts)
-        except Exception as error:  # noqa: BLE001  the engine is foreign code, and the loop must outlive it
-            self._metrics.batch_failed(work.batch)
-            self._isolate(work, error)
-            return False
-        self._metrics.batch_ran(work.batch, nanoseconds=self._clock.now_ns() - started_ns)
-        return True
-
-    def _isolate(self, work: _Work, error: Exception) -> None:
-        """Run the rows of a failed batch one by one, so that only the culprit's request fails."""
-        if len(work.parts) > 1:
-            log.warning("batch of %d rows failed (%s); running them one by one", len(work.parts), error)
-            for span, part in zip(work.batch.spans, work.parts, strict=True):
-                if span.ticket in self._requests:
-                    alone = replace(work.batch, spans=(span,), steps=span.stop - span.start)
-                    self._run(_Work(alone, [part], []))
-            return
-        fault = uuid.uuid4().hex[:12]
-        log.error("engine fault %s: model %s, %s", fault, self._manifest.name, work.batch, exc_info=error)
-        self._fail_one(
-            work.batch.spans[0],
-            EngineError(f"model '{self._manifest.name}' failed on this request; the server's log has it as {fault}"),
-        )
-
-    def _fail_one(self, span: Span, error: ServingError) -> None:
+    def _fail(self, ticket_id: int, error: ServingError) -> None:
+        """Give a live request an error for its answer; nothing if it is not."""
         with self._lock:
-            request = self._requests.pop(span.ticket) if self._batcher.cancel(span.ticket) else None
+            request = self._requests.pop(ticket_id) if self._batcher.cancel(ticket_id) else None
+            self._wake_if_drained()
         if request is not None:
             request.reply.fail(error)
 
-    def _finish(self, batch: Batch, ran: bool, *, free_since_ns: int) -> None:  # noqa: FBT001  _run's answer
+    def _finish(self, batch: Batch, ran: bool, *, free_since_ns: int) -> None:  # noqa: FBT001  the execution's answer
         """Hand out the answers that are whole now, then learn; one that comes after its deadline is late all the same.
 
         Args:

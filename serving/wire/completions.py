@@ -113,6 +113,7 @@ class Completions:
             self._core.register_completion_queue(self._queue)
             for method in methods:
                 self._core.register_method(method)
+            _make_operations()
         except (AttributeError, TypeError) as error:
             raise FrontUnavailable(
                 f"grpcio {grpc.__version__} does not offer what this server needs of it ({error}); "
@@ -163,6 +164,15 @@ class Completions:
                 over = not self._due
             if over:
                 self._queue.shutdown()
+
+
+def _make_operations() -> None:
+    """Make one of each kind, so that a grpcio that wants them otherwise shows at the start, not at the first call."""
+    cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS)
+    cygrpc.ReceiveMessageOperation(NO_FLAGS)
+    cygrpc.SendInitialMetadataOperation((), NO_FLAGS)
+    cygrpc.SendMessageOperation(b"", NO_FLAGS)
+    cygrpc.SendStatusFromServerOperation((), grpc.StatusCode.OK.value[0], b"", NO_FLAGS)
 
 
 def _nothing(_: Event) -> None:

@@ -1,0 +1,89 @@
+"""What happens to a batch: gathered, run in the engine, scattered into the answers; or, if that fails, row by row.
+
+Touches the engine and the answers in the making, never the batcher; called outside the runner's lock.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from serving.batching import Batch, Span
+from serving.clock import Clock
+from serving.engine.base import Engine
+from serving.errors import EngineError
+from serving.tensors import Layout, Part
+
+log = logging.getLogger(__name__)
+
+
+class ExecutionMetrics(Protocol):
+    """What is reported of engine calls, as they happen."""
+
+    def batch_started(self, batch: Batch, *, waits_ns: Sequence[int]) -> None:
+        """An engine call begins; the requests whose first it is have waited so long."""
+
+    def batch_ran(self, batch: Batch, *, nanoseconds: int) -> None:
+        """An engine call ended well."""
+
+    def batch_failed(self, batch: Batch) -> None:
+        """An engine call raised."""
+
+
+class Work(NamedTuple):
+    """A batch with what it is made of: a part of an answer for each span, and how long first comers have waited."""
+
+    batch: Batch
+    parts: list[Part]
+    waits_ns: list[int]
+
+
+class Execution:
+    """Runs the batches of one model version; any number of threads, each with a batch of its own."""
+
+    def __init__(self, model: str, *, layout: Layout, engine: Engine, clock: Clock, metrics: ExecutionMetrics) -> None:
+        """Take the model's name, for messages, and what its batches go through."""
+        self._model = model
+        self._layout = layout
+        self._engine = engine
+        self._clock = clock
+        self._metrics = metrics
+
+    def run(self, work: Work, *, is_live: Callable[[int], bool], fail: Callable[[int, EngineError], None]) -> bool:
+        """Run a batch, or its rows one by one if it fails, so that only the culprit's request does.
+
+        Args:
+            work: to be run; its answers hold the outputs afterwards.
+            is_live: whether the request of an id still wants its answer; asked before a row is run again.
+            fail: is called with the id of each request whose row fails on its own.
+
+        Returns:
+            Whether the batch ran as a whole.
+        """
+        started_ns = self._clock.now_ns()
+        self._metrics.batch_started(work.batch, waits_ns=work.waits_ns)
+        try:
+            self._layout.scatter(self._engine.run(self._layout.pack(work.parts)), work.parts)
+        except Exception as error:  # noqa: BLE001  the engine is foreign code, and the runner's loop must outlive it
+            self._metrics.batch_failed(work.batch)
+            if len(work.parts) == 1:
+                fail(work.batch.spans[0].ticket, self._fault(work.batch, error))
+                return False
+            log.warning("batch of %d rows failed (%s); running them one by one", len(work.parts), error)
+            for span, part in zip(work.batch.spans, work.parts, strict=True):
+                if is_live(span.ticket):
+                    self.run(_alone(work.batch, span, part), is_live=is_live, fail=fail)
+            return False
+        self._metrics.batch_ran(work.batch, nanoseconds=self._clock.now_ns() - started_ns)
+        return True
+
+    def _fault(self, batch: Batch, error: Exception) -> EngineError:
+        """Log what the engine raised, and return what the caller is told of it."""
+        fault = uuid.uuid4().hex[:12]
+        log.error("engine fault %s: model %s, %s", fault, self._model, batch, exc_info=error)
+        return EngineError(f"model '{self._model}' failed on this request; the server's log has it as {fault}")
+
+
+def _alone(batch: Batch, span: Span, part: Part) -> Work:
+    return Work(replace(batch, spans=(span,), steps=span.stop - span.start), [part], [])
