@@ -66,7 +66,8 @@ def plot(figures: Sequence[Figure], overloads: Sequence[Overload], path: Path) -
     scores = [figure.value / (figure.target or 1.0) for figure in asked]
     bars = left.barh(names, scores, color=[COLOURS[figure.verdict] for figure in asked])
     labels = [f"{figure.value:.2f} ({'≥' if figure.at_least else '≤'} {figure.target:g})" for figure in asked]
-    left.bar_label(bars, labels, fontsize=7, padding=3)
+    over_the_line = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    left.bar_label(bars, labels, fontsize=7, padding=4, bbox=over_the_line)
     left.margins(x=0.25)
     left.axvline(1.0, color="black", linestyle="--", linewidth=1)
     left.set_title("measured over target (red: missed)", fontsize=10)
