@@ -107,7 +107,7 @@ class ServerMetrics:
         series[1].observe(seconds)
 
     def not_served(self, reason: str) -> None:
-        """Count one ModelInfer call for a model that does not serve; the name it gave stays out of the labels."""
+        """Count one request that came to no model; a name that it gave stays out of the labels."""
         self.requests.labels("", "", reason).inc()
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...] = SECONDS_BUCKETS) -> Histogram:

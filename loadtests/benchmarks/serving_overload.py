@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtests.benchmarks.serving_measuring import Job
-from loadtests.benchmarks.serving_models import MEDIUM, REQUESTS, WIDE, Size, lengths_of
+from loadtests.benchmarks.serving_models import MEDIUM, REQUESTS, TINY, WIDE, Size, lengths_of
 from loadtests.benchmarks.serving_workloads import MILLISECONDS, Bench
 
 DEADLINES = 3.0
@@ -30,10 +30,10 @@ class Overload:
 def overload(bench: Bench) -> list[Overload]:
     """Requests with a deadline, at rates that do not care for the answers.
 
-    For a model of the usual size, where refusing a request costs a good part of what answering it does, and for a wide
-    one, where it costs next to nothing.
+    For a tiny model, where refusing a request costs most of what answering it does, for one of the usual size, where it
+    costs a good part of that, and for a wide one, where it costs next to nothing.
     """
-    return [*_overload(bench, "medium", MEDIUM), *_overload(bench, "wide", WIDE)]
+    return [*_overload(bench, "tiny", TINY), *_overload(bench, "medium", MEDIUM), *_overload(bench, "wide", WIDE)]
 
 
 def _overload(bench: Bench, model: str, size: Size) -> list[Overload]:

@@ -19,12 +19,15 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave
 
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import FrontUnavailable
+from serving.wire.lag import Lag
 
 NO_FLAGS = 0
 LONGEST_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
 """Core says "never" with a time far beyond it."""
-ACCEPTING = 16
-"""Calls of a method that may come while the thread is busy with another; more wait inside core."""
+LONG_AGO = 1.0
+"""A deadline, as a time of day, with which a queue is looked at without waiting."""
+ACCEPTING = 512
+"""Calls of a method that may come while the thread is busy; more wait inside core, where no `Lag` sees them."""
 
 Event = Any
 Metadata = tuple[tuple[str, str], ...]
@@ -34,7 +37,7 @@ _OnEvent = Callable[[Event], None]
 class Call:
     """One call, until its status has been sent. Every method may be called from any thread and none waits.
 
-    Each call must be ended by exactly one `finish`, whatever became of the client.
+    Each call must be ended by exactly one `finish`, whatever became of the client; or by `refuse` before anything else.
     """
 
     def __init__(self, completions: "Completions", event: Event, *, now_ns: int) -> None:
@@ -45,6 +48,8 @@ class Call:
         never = seconds > LONGEST_DEADLINE_SECONDS
         self.deadline_ns = None if never else now_ns + int(seconds * NANOSECONDS_PER_SECOND)
         """On the server's clock, which no change of the time of day moves; None without a deadline."""
+        self.begun_ns = now_ns
+        """When the thread came to it, on the same clock."""
         self._initial: tuple[Any, ...] = (cygrpc.SendInitialMetadataOperation((), NO_FLAGS),)
         self._active = True
 
@@ -68,6 +73,15 @@ class Call:
             (cygrpc.ReceiveMessageOperation(NO_FLAGS),), lambda event: then(event.batch_operations[0].message())
         )
 
+    def receive_only(self, then: Callable[[bytes | None], None]) -> None:
+        """Have `then` called with the one message. Clients send it at once, so what it waits is this thread's lag."""
+
+        def came(event: Event) -> None:
+            self._completions.saw(self)
+            then(event.batch_operations[0].message())
+
+        self._start((cygrpc.ReceiveMessageOperation(NO_FLAGS),), came)
+
     def send(self, content: bytes, then: Callable[[], None]) -> None:
         """Send a message of a stream, and have `then` called when the next one may follow."""
         initial, self._initial = self._initial, ()
@@ -80,6 +94,12 @@ class Call:
         message = () if content is None else (cygrpc.SendMessageOperation(content, NO_FLAGS),)
         status = cygrpc.SendStatusFromServerOperation(metadata, code.value[0], details.encode(), NO_FLAGS)
         self._core.start_server_batch((*self._initial, *message, status), _nothing)  # counted since it was accepted
+
+    def refuse(self, code: grpc.StatusCode, details: str, *, metadata: Metadata) -> None:
+        """Send a status in the place of everything else, for the least that a call can cost."""
+        close = cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS)
+        status = cygrpc.SendStatusFromServerOperation(metadata, code.value[0], details.encode(), NO_FLAGS)
+        self._core.start_server_batch((close, *self._initial, status), _nothing)  # counted since it was accepted
 
     def _start(self, operations: tuple[Any, ...], then: _OnEvent) -> None:
         self._completions.expect()
@@ -102,6 +122,8 @@ class Completions:
         """
         self._methods = methods
         self._clock = clock
+        self.lag = Lag()
+        """Of the thread; to be used on it only."""
         self._lock = threading.Lock()
         self._closed = False
         self._due = 0
@@ -142,6 +164,10 @@ class Completions:
         with self._lock:
             self._due += 1
 
+    def saw(self, call: Call) -> None:
+        """Take that a call's message has its turn, and so what it waited."""
+        self.lag.saw(self._clock.now_ns() - call.begun_ns)
+
     def _accept(self, method: str, begin: Callable[[Call], None]) -> None:
         def came(event: Event) -> None:
             if not event.success:  # the server stops
@@ -156,7 +182,7 @@ class Completions:
                 self._core.request_registered_call(self._queue, self._queue, method, came)
 
     def _run(self) -> None:
-        while (event := self._queue.poll()).completion_type != cygrpc.CompletionType.queue_shutdown:
+        while (event := self._next()).completion_type != cygrpc.CompletionType.queue_shutdown:
             event.tag(event)
             event = None  # it holds on to its call, which is over only when nobody does
             with self._lock:
@@ -164,6 +190,15 @@ class Completions:
                 over = not self._due
             if over:
                 self._queue.shutdown()
+
+    def _next(self) -> Event:
+        """Return the next event; one that has to be waited for shows that the thread has caught up."""
+        if self.lag.matters:
+            event = self._queue.poll(deadline=LONG_AGO)
+            if event.completion_type != cygrpc.CompletionType.queue_timeout:
+                return event
+            self.lag.caught_up()
+        return self._queue.poll()
 
 
 def _make_operations() -> None:

@@ -6,18 +6,20 @@ from functools import partial
 import grpc
 
 from serving._proto import open_inference_pb2 as oip
-from serving.errors import Draining, ServingError
+from serving.clock import NANOSECONDS_PER_SECOND
+from serving.errors import Draining, Overloaded, ServingError
 from serving.wire.completions import Call, Completions
 from serving.wire.inference import Inference, Pending
 from serving.wire.parsing import parse
 from serving.wire.slots import Slots
-from serving.wire.status import as_serving_error, finish
+from serving.wire.status import as_serving_error, finish, refuse
 from serving.wire.streams import Stream
 from serving.wire.writers import Writers
 
 SERVICE_NAME = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 UNARY = f"/{SERVICE_NAME}/ModelInfer"
 STREAM = f"/{SERVICE_NAME}/ModelStreamInfer"
+MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 
 
 class Front:
@@ -66,15 +68,27 @@ class Front:
 
     def _begin_unary(self, call: Call) -> None:
         if self._draining:
-            _refuse(call, Draining("the server is stopping; retry on another replica"))
+            refuse(call, Draining("the server is stopping; retry on another replica"))
+        elif call.deadline_ns is not None and self._completions.lag.refuses(call.deadline_ns - call.begun_ns):
+            refuse(call, self._behind())
         else:
             _Unary(call, self._inference, self._writers)
+
+    def _behind(self) -> Overloaded:
+        """Count a call that is refused because the front is behind, and return what its caller is told."""
+        self._inference.metrics.not_served(Overloaded.reason)
+        lag_ms = -(-self._completions.lag.ns // MILLISECOND_NS)
+        return Overloaded(
+            f"more calls come than this server can take, and it is {lag_ms} ms behind, too much for this deadline; "
+            f"retry after {lag_ms} ms, or on another replica",
+            retry_after_ms=lag_ms,
+        )
 
     def _begin_stream(self, call: Call) -> None:
         try:
             self._stream_slots.take()
         except ServingError as error:
-            _refuse(call, error)
+            refuse(call, error)
             return
         stream = Stream(call, self._inference, self._writers, over=self._stream_over)
         with self._streams_lock:
@@ -90,11 +104,6 @@ class Front:
         self._stream_slots.give_back()
 
 
-def _refuse(call: Call, error: ServingError) -> None:
-    call.watch(lambda: None)
-    finish(call, error)
-
-
 class _Unary:
     """One call of ModelInfer."""
 
@@ -104,7 +113,7 @@ class _Unary:
         self._writers = writers
         self._pending: Pending | None = None
         call.watch(self._gone)
-        call.receive(self._received)
+        call.receive_only(self._received)
 
     def _received(self, content: bytes | None) -> None:
         if content is None:

@@ -24,7 +24,7 @@ class RequestMetrics(Protocol):
         """One request for a known model version has its answer or error."""
 
     def not_served(self, reason: str) -> None:
-        """One request named a model or version that does not serve."""
+        """One request came to no model: it named none that serves, or the server is behind with taking calls."""
 
 
 class _Served:

@@ -54,6 +54,11 @@ def finish(call: Call, error: ServingError) -> None:
     call.finish(STATUS_CODES[type(error)], str(error), metadata=_metadata(error))
 
 
+def refuse(call: Call, error: ServingError) -> None:
+    """End a call of the front of which nothing has been read, with the error's status, its message and its reason."""
+    call.refuse(STATUS_CODES[type(error)], str(error), metadata=_metadata(error))
+
+
 def as_serving_error(error: Exception) -> ServingError:
     """Return the error itself, or for an unforeseen one what may be told of it; the log has the rest."""
     if isinstance(error, ServingError):

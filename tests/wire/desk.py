@@ -31,11 +31,13 @@ class Desk:
     Attributes:
         house: the model's runner and what is around it.
         ended: requests by outcome.
+        during_put: what happens while a request is queued, on the thread that takes calls.
     """
 
     def __init__(self, manifest: Manifest, *, max_rows: int = 8, max_queue_rows: int = OUTSTANDING) -> None:
         self.house = House(manifest, max_rows=max_rows, max_queue_rows=max_queue_rows)
         self.ended: Counter[str] = Counter()
+        self.during_put: Callable[[], None] = lambda: None
         self._came = threading.Condition()
         self.slots = Slots(SLOTS, what="requests are in flight", setting="--max-inflight-requests")
         self.stream_slots = Slots(STREAMS, what="streams are open", setting="--max-streams")
@@ -62,6 +64,7 @@ class Desk:
         self._server.stop(grace_seconds=0)
 
     def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None, priority: int | None = None) -> int:
+        self.during_put()
         ticket_id = self.house.runner.put(rows, reply, deadline_ns=deadline_ns, priority=priority)
         self._notify()
         return ticket_id
