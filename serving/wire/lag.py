@@ -17,7 +17,7 @@ class Lag:
 
     When more calls come than the thread can take, they queue inside gRPC core, first come first served, until most of
     each one's time is over when its turn comes: then every call costs its full price, and hardly any is answered in
-    time. A call that is refused before its message is read costs a third of that, so the queue stays short.
+    time. A call that is refused before its message is read costs about a third of that, so the queue stays short.
     Source: the queue disciplines of CoDel (RFC 8289), with the time that each call has in place of a fixed target.
     """
 
