@@ -71,7 +71,7 @@ def test_calls_that_cannot_wait_are_refused_until_the_front_has_caught_up(desk: 
     assert desk.ended == {"overload": len(hurried)}
 
     desk.during_put = lambda: None
-    caught_up = send(REQUEST, timeout=SECONDS)
+    caught_up = send(REQUEST, timeout=SECONDS / 2)  # less than four times what the last calls waited
     desk.wait_for_waiting(CALLS + len(patient) + 1)
     desk.house.run_all()
 
