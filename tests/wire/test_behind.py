@@ -14,8 +14,6 @@ from tests.wire.desk import SECONDS, Desk
 
 S = 1_000_000_000
 CALLS = 12
-LATE = 10
-"""The call during which others come."""
 REQUEST = oip.ModelInferRequest(
     model_name="lstm",
     inputs=[oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=(1, 2, FEATURES))],
@@ -34,46 +32,68 @@ def desk(manifest: Manifest) -> Iterator[Desk]:
         yield serving
 
 
-def test_calls_that_cannot_wait_are_refused_until_the_front_has_caught_up(desk: Desk) -> None:
-    """Each call takes the front ten seconds, by a clock that the test moves, and the others have come meanwhile."""
-    queued: SimpleQueue[None] = SimpleQueue()
-    go: SimpleQueue[None] = SimpleQueue()
+class Slow:
+    """Calls that take the front ten seconds each, by a clock that the test moves; others come during the last one."""
 
-    def wait_to_go() -> None:
-        queued.put(None)
-        go.get(timeout=SECONDS)
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._queued: SimpleQueue[None] = SimpleQueue()
+        self._go: SimpleQueue[None] = SimpleQueue()
+        desk.during_put = self._wait_to_go
+        send = desk.stub.ModelInfer.future
+        self.calls = [send(REQUEST)]
+        self._queued.get(timeout=SECONDS)
+        self.calls += [send(REQUEST) for _ in range(1, CALLS)]
+        self._everything_has_come()
+        for _ in range(1, CALLS):
+            desk.house.clock.ns += 10 * S
+            self._go.put(None)
+            self._queued.get(timeout=SECONDS)
 
-    desk.during_put = wait_to_go
+    def end(self) -> None:
+        """Let the front go on, now that others have come."""
+        self._everything_has_come()
+        self._desk.during_put = lambda: None
+        self._go.put(None)
+
+    def _everything_has_come(self) -> None:
+        """Return when the server has read what was sent before, by the same connection."""
+        self._desk.stub.ServerLive(oip.ServerLiveRequest(), timeout=SECONDS)
+
+    def _wait_to_go(self) -> None:
+        self._queued.put(None)
+        self._go.get(timeout=SECONDS)
+
+
+def test_a_call_that_has_waited_too_long_is_refused_unread_until_the_front_has_caught_up(desk: Desk) -> None:
     send = desk.stub.ModelInfer.future
-    calls = [send(REQUEST)]
-    patient, hurried = [], []
-    for turn in range(CALLS):
-        queued.get(timeout=SECONDS)
-        if turn == 0:
-            calls += [send(REQUEST) for _ in range(1, CALLS)]
-        if turn == LATE:
-            patient = [send(REQUEST, timeout=24 * 3600), send(REQUEST)]
-            hurried = [send(REQUEST, timeout=SECONDS)]
-        desk.stub.ServerLive(oip.ServerLiveRequest(), timeout=SECONDS)  # by the same connection: what was sent has come
-        desk.house.clock.ns += 10 * S
-        go.put(None)
-    for _ in patient:
-        queued.get(timeout=SECONDS)
-        go.put(None)
+    slow = Slow(desk)
+    hurried = send(REQUEST, timeout=SECONDS)
+    slow.end()
 
-    for call in hurried:
-        assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "more calls come than this server can take" in call.details()
-        trailing = dict(call.trailing_metadata())
-        assert trailing["reason"] == "overload"
-        assert 15_000 < int(trailing["grpc-retry-pushback-ms"]) <= 10_000 * CALLS
-    desk.wait_for_waiting(CALLS + len(patient))
-    assert desk.ended == {"overload": len(hurried)}
+    assert hurried.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "more calls come than this server can take" in hurried.details()
+    trailing = dict(hurried.trailing_metadata())
+    assert trailing["reason"] == "overload"
+    assert SECONDS / 4 * 1000 < int(trailing["grpc-retry-pushback-ms"]) <= 10_000 * CALLS
+    desk.wait_for_waiting(CALLS)
+    assert desk.ended == {"overload": 1}
 
-    desk.during_put = lambda: None
-    caught_up = send(REQUEST, timeout=SECONDS / 2)  # less than four times what the last calls waited
-    desk.wait_for_waiting(CALLS + len(patient) + 1)
+    caught_up = send(REQUEST, timeout=SECONDS)
+    desk.wait_for_waiting(CALLS + 1)
     desk.house.run_all()
 
-    for call in [*calls, *patient, caught_up]:
+    for call in [*slow.calls, caught_up]:
+        assert call.result(SECONDS).raw_output_contents
+
+
+@pytest.mark.parametrize("timeout", [None, 24 * 3600])
+def test_a_call_that_has_the_time_is_taken_by_a_front_that_is_behind(desk: Desk, timeout: float | None) -> None:
+    slow = Slow(desk)
+    patient = desk.stub.ModelInfer.future(REQUEST, timeout=timeout)
+    slow.end()
+    desk.wait_for_waiting(CALLS + 1)
+    desk.house.run_all()
+
+    for call in [*slow.calls, patient]:
         assert call.result(SECONDS).raw_output_contents
