@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 BIN := .venv/bin
+NATIVE := serving/engine/native
 
 .PHONY: help
 help: ## list the targets
@@ -40,11 +41,16 @@ format: .venv/.installed-test ## let ruff settle the form
 proto: .venv/.installed-test ## write serving/_proto again from proto/
 	$(BIN)/python scripts/generate_stubs.py
 
+.PHONY: native
+native: .venv/.installed-demo ## build the native INT8 engine again, or say why it cannot be built
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --config-settings wheel.cmake=true -e .
+
 .PHONY: clean
 clean: ## remove the environment, the demo's output and every cache
 	rm -rf .venv demo-output benchmark-output build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -f $(NATIVE)/liblstm_native.so
 
-.venv/.installed-%: pyproject.toml constraints.txt
+.venv/.installed-%: pyproject.toml constraints.txt $(NATIVE)/CMakeLists.txt $(wildcard $(NATIVE)/src/*)
 	@scripts/venv.sh $*
 	@touch $@
 	@[ $* != test ] || touch .venv/.installed-demo

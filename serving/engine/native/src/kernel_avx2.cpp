@@ -1,0 +1,66 @@
+// AVX2: products of bytes in pairs of 16 bits (vpmaddubsw); two pairs are added before they are widened (vpmaddwd).
+//
+// Weights w + 64 are unsigned, 1 to 127. What a group of four activations can add up to is bounded when a row is quantized
+// (scale.h), so neither a pair nor the sum of two leaves 16 bits: exact, with one widening for two products.
+#include "rows_avx2.h"
+#include "simd_avx2.h"
+
+namespace lstm_native {
+namespace {
+
+constexpr int kTile = 4;
+constexpr int kVectors = 2;
+
+template <int Rows, int Gates>
+__attribute__((always_inline)) inline void strip(const Strip& s) {
+  __m256i sums[Rows][Gates][2];
+#pragma GCC unroll 8
+  for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 8
+    for (int gate = 0; gate < Gates; ++gate)
+#pragma GCC unroll 8
+      for (int v = 0; v < 2; ++v) sums[row][gate][v] = _mm256_set1_epi32(-kZero * s.sums[row]);
+  const __m256i ones = _mm256_set1_epi16(1);
+  const uint8_t* weights = s.weights;
+  const int8_t* values = s.values;
+  const size_t stride = s.stride, gate_bytes = s.gate_bytes;
+  for (int octet = s.octets; octet > 0; --octet, weights += kOctet * kUnits, values += kOctet) {
+    __m256i first[Gates][2], second[Gates][2];
+#pragma GCC unroll 8
+    for (int gate = 0; gate < Gates; ++gate)
+#pragma GCC unroll 8
+      for (int v = 0; v < 2; ++v) {
+        const auto* w = reinterpret_cast<const __m256i*>(weights + gate * gate_bytes) + v;
+        first[gate][v] = _mm256_load_si256(w);
+        second[gate][v] = _mm256_load_si256(w + 2);
+      }
+#pragma GCC unroll 8
+    for (int row = 0; row < Rows; ++row) {
+      const __m256i a = broadcast(values + row * stride), b = broadcast(values + row * stride + 4);
+#pragma GCC unroll 8
+      for (int gate = 0; gate < Gates; ++gate)
+#pragma GCC unroll 8
+        for (int v = 0; v < 2; ++v) {
+          const __m256i pairs =
+              _mm256_add_epi16(_mm256_maddubs_epi16(first[gate][v], a), _mm256_maddubs_epi16(second[gate][v], b));
+          sums[row][gate][v] = _mm256_add_epi32(sums[row][gate][v], _mm256_madd_epi16(pairs, ones));
+        }
+    }
+  }
+#pragma GCC unroll 8
+  for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 8
+    for (int gate = 0; gate < Gates; ++gate)
+#pragma GCC unroll 8
+      for (int v = 0; v < 2; ++v) scale_and_add(s, row, gate, v, sums[row][gate][v]);
+}
+
+}  // namespace
+}  // namespace lstm_native
+
+#include "recurrent_kernel.h"
+
+namespace lstm_native {
+extern const Kernels kAvx2Kernels;
+const Kernels kAvx2Kernels{"avx2", run_lane, exact_sums};
+}  // namespace lstm_native
