@@ -18,9 +18,10 @@ from serving.batching import Batcher, CostModel, EqualLengths, Fifo, Stepwise, W
 from serving.batching import Policy as BatchingPolicy
 from serving.clock import Clock, SystemClock
 from serving.config import ServerConfig
+from serving.engine.choice import EngineChoice
 from serving.engine.cpu_budget import read_cpu_budget
-from serving.engine.onnx import Device, OnnxEngine, load_onnxruntime
 from serving.engine.priority import compute_in_the_background
+from serving.engine.runtime import load_onnxruntime
 from serving.engine.turns import Turns
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
@@ -45,7 +46,7 @@ def run(config: ServerConfig) -> None:
 
     Raises:
         ArtifactError: nothing in the repository can be served.
-        EngineUnavailable: no onnxruntime, or not the device asked for.
+        EngineUnavailable: no onnxruntime, or not the device or engine asked for.
         FrontUnavailable: the installed grpcio is not one that the server can be built on.
         OSError: a port is taken.
     """
@@ -57,7 +58,7 @@ def run(config: ServerConfig) -> None:
     log.info("CPU budget: %s; %d threads per engine call, spinning off", budget, threads)
     clock = SystemClock()
     metrics = ServerMetrics(cpu_threads=threads)
-    loader = _Loader(config.device, threads, clock, metrics)
+    loader = _Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
     with ThreadPoolExecutor(1, initializer=compute_in_the_background) as background:  # whose threads engines inherit
         repository = background.submit(load_repository, config.model_repository, loader.load).result()
     slots = Slots(config.max_inflight_requests, what="requests are in flight", setting="--max-inflight-requests")
@@ -91,8 +92,8 @@ def run(config: ServerConfig) -> None:
 class _Loader:
     """Makes a warmed-up runner of each version that the repository has verified, and remembers them."""
 
-    def __init__(self, device: Device, threads: int, clock: Clock, metrics: ServerMetrics) -> None:
-        self._device: Device = device
+    def __init__(self, choice: EngineChoice, threads: int, clock: Clock, metrics: ServerMetrics) -> None:
+        self._choice = choice
         self._threads = threads
         self._clock = clock
         self._metrics = metrics
@@ -101,12 +102,12 @@ class _Loader:
 
     def load(self, manifest: Manifest, policy: Policy, directory: Path) -> Runner:
         threads = max(1, self._threads // policy.instances)
-        engine = OnnxEngine(manifest, directory / manifest.file.name, device=self._device, threads=threads)
+        engine = self._choice.open(manifest, directory, threads=threads)
         cost = CostModel()
         cost.warm_start(engine.warm_up(_warm_up_shapes(policy), self._clock))
         log.info(
-            "loaded %s version %d: %s on %s, %s",
-            manifest.name, manifest.version, manifest.precision, engine.device, cost,
+            "loaded %s version %d: %s on %s by %s, %s",
+            manifest.name, manifest.version, manifest.precision, engine.device, engine.name, cost,
         )  # fmt: skip
         runner = Runner(
             manifest=manifest,

@@ -27,6 +27,11 @@ class ServerConfig(BaseSettings):
     grpc_port: Port = Field(8001, description="port of the inference protocol; 0 takes a free one")
     metrics_port: Port = Field(8002, description="port of /metrics; 0 takes a free one")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models compute; auto: CUDA if it works")
+    engine: Literal["auto", "native", "onnxruntime"] = Field(
+        "auto",
+        description="what runs INT8 versions that have a native plan: auto does what each of them prefers, if the "
+        "native engine was built",
+    )
     threads: int | None = Field(
         None, ge=1, description="threads of one engine call on the CPU; default: what affinity and cgroup quota allow"
     )

@@ -4,6 +4,7 @@ Shared by `lstm-export` and `lstm-serve`; knows neither torch nor onnxruntime.
 
     models/<name>/model.yaml                 edited by operators; optional (`serving/policy.py`)
     models/<name>/<version>/model.onnx       immutable
+    models/<name>/<version>/native/          immutable; what the native INT8 engine runs, of versions that have it
     models/<name>/<version>/manifest.json    immutable
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from serving.errors import ArtifactError
+from serving.plan import NATIVE_DIRECTORY, Plan
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
@@ -81,6 +83,7 @@ class Int8(_Frozen):
     """What quantization did: nodes turned to INT8 of those that have an INT8 form in this engine."""
 
     engine: Literal["onnxruntime", "native"]
+    """Which of the version's forms to prefer: `model.onnx`, or the parts of its native plan."""
     per_channel: bool
     reduce_range: bool
     quantized_nodes: tuple[str, ...]
@@ -145,6 +148,8 @@ class Manifest(_Frozen):
     input_range: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """Smallest and largest value of each float input on the calibration data, if real data was given."""
     int8: Int8 | None = None
+    native: Plan | None = None
+    """How the native engine runs the version; `model.onnx` is what every other place runs."""
     decodings: tuple[CtcDecoding, ...] = ()
     file: ModelFile
     proofs: tuple[Proof, ...]
@@ -178,7 +183,36 @@ class Manifest(_Frozen):
         for decoding in self.decodings:
             self._check_decoding(decoding, names)
             names.append(decoding.name)
+        self._check_native()
         return self
+
+    @property
+    def graph_inputs(self) -> frozenset[str]:
+        """Names of all that `model.onnx` is fed: the inputs, the lengths, and a stepwise model's state."""
+        names = [tensor.name for tensor in self.inputs]
+        names += [] if self.lengths_input is None else [self.lengths_input]
+        return frozenset([*names, *([] if self.state is None else [self.state.input])])
+
+    @property
+    def graph_outputs(self) -> frozenset[str]:
+        """Names of all that `model.onnx` computes: the outputs, and a stepwise model's next state."""
+        names = [tensor.name for tensor in self.outputs]
+        return frozenset([*names, *([] if self.state is None else [self.state.output])])
+
+    def _check_native(self) -> None:
+        if self.native is None:
+            if self.int8 is not None and self.int8.engine == "native":
+                raise ValueError("int8.engine is 'native', so the section 'native' must say how that engine runs it")
+            return
+        if self.int8 is None:
+            raise ValueError("the section 'native' comes with precision int8 only")
+        unknown = set(self.native.inputs) - self.graph_inputs
+        unmade = self.graph_outputs - set(self.native.outputs)
+        if unknown or unmade:
+            raise ValueError(
+                f"the native plan reads {sorted(unknown)}, which are no inputs, and does not make the outputs "
+                f"{sorted(unmade)}"
+            )
 
     def _check_decoding(self, decoding: CtcDecoding, taken: list[str]) -> None:
         source = next((tensor for tensor in self.outputs if tensor.name == decoding.source), None)
@@ -206,11 +240,11 @@ def sha256_of(path: Path) -> str:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read and check the manifest of the version in `directory`, and the model file against its checksum.
+    """Read and check the manifest of the version in `directory`, and all files of the version against their checksums.
 
     Raises:
         ArtifactError: a file is missing or unreadable, the manifest is invalid or of another format, folder names
-            disagree with it, or `model.onnx` is not the file that was proven.
+            disagree with it, or `model.onnx`, or a file of the native plan, is not the one that was proven.
     """
     path = directory / MANIFEST_FILE
     try:
@@ -224,17 +258,22 @@ def read_manifest(directory: Path) -> Manifest:
             f"{path}: describes {manifest.name}/{manifest.version}, but lies in "
             f"{directory.parent.name}/{directory.name}; folders must not be renamed or copied under another name"
         )
-    model = directory / manifest.file.name
+    _check_file(directory / manifest.file.name, manifest.file.sha256)
+    for file in () if manifest.native is None else manifest.native.files:
+        _check_file(directory / NATIVE_DIRECTORY / file.name, file.sha256)
+    return manifest
+
+
+def _check_file(path: Path, sha256: str) -> None:
     try:
-        digest = sha256_of(model)
+        digest = sha256_of(path)
     except OSError as error:
-        raise ArtifactError(f"{model}: cannot be read ({error.strerror}); export the model again") from error
-    if digest != manifest.file.sha256:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
+    if digest != sha256:
         raise ArtifactError(
-            f"{model}: sha256 is {digest}, the manifest says {manifest.file.sha256}: the file was changed or damaged "
+            f"{path}: sha256 is {digest}, the manifest says {sha256}: the file was changed or damaged "
             "after its proofs were made; export it again"
         )
-    return manifest
 
 
 def is_model_name(name: str) -> bool:

@@ -25,6 +25,7 @@ def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         (["--model-repository", "m", "--grpc-port", "70000"], "--grpc-port: Input should be less than or equal"),
         (["--model-repository", "m", "--threads", "0"], "--threads: Input should be greater"),
         (["--model-repository", "m", "--device", "tpu"], "tpu"),
+        (["--model-repository", "m", "--engine", "tpu"], "tpu"),
         (["--model-repository", "m", "--colour", "red"], "--colour"),
     ],
 )

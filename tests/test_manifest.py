@@ -11,6 +11,7 @@ from serving.errors import ArtifactError
 from serving.manifest import Manifest, Tensor, read_manifest
 from serving.policy import Policy, read_policy
 from tests.support.artefacts import BLANK, SYMBOLS, write_ctc, write_lstm
+from tests.support.native import write_native
 
 
 @pytest.fixture
@@ -133,6 +134,49 @@ def test_a_decoding_that_does_not_fit_its_output_is_refused(tmp_path: Path, chan
     rewrite(directory, decodings=[greedy | changes, beam])
 
     with pytest.raises(ArtifactError, match=text):
+        read_manifest(directory)
+
+
+def test_a_native_plan_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    directory = write_native(tmp_path, stepwise=True)
+    manifest = read_manifest(directory)
+    before = (directory / "manifest.json").read_bytes()
+    manifest.write(directory)
+
+    assert manifest.native is not None
+    assert [part.kind for part in manifest.native.parts] == ["onnx", "view", "recurrent", *["view"] * 4, "onnx"]
+    assert (directory / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"native": None}, "int8.engine is 'native', so the section 'native' must say"),
+        ({"int8": None, "precision": "fp32"}, "the section 'native' comes with precision int8 only"),
+        ({"lengths_input": None, "equal_lengths": True}, r"reads \['lengths'\], which are no inputs"),
+        ({"outputs": [{"name": "z", "datatype": "FP32", "shape": ["batch"]}]}, r"does not make the outputs \['z'\]"),
+    ],
+)
+def test_a_native_plan_that_does_not_fit_its_manifest_is_refused(
+    tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    directory = write_native(tmp_path)
+    rewrite(directory, **changes)
+
+    with pytest.raises(ArtifactError, match=text):
+        read_manifest(directory)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "part-0.onnx", "part-1.onnx"])
+def test_a_changed_or_missing_file_of_a_native_plan_is_named(tmp_path: Path, name: str) -> None:
+    directory = write_native(tmp_path, stepwise=True)
+    path = directory / "native" / name
+    path.write_bytes(path.read_bytes() + b"!")
+
+    with pytest.raises(ArtifactError, match=f"{name}: sha256 is .* changed or damaged"):
+        read_manifest(directory)
+    path.unlink()
+    with pytest.raises(ArtifactError, match=f"{name}: cannot be read"):
         read_manifest(directory)
 
 

@@ -16,5 +16,9 @@ class Engine(Protocol):
     def threads(self) -> int:
         """Threads of the CPU budget that a call takes; 0 on a GPU."""
 
+    @property
+    def padding_free(self) -> bool:
+        """True if a call's time follows the rows' real steps, so that padding costs nothing."""
+
     def run(self, feed: Arrays) -> Arrays:
         """Compute the outputs for a feed made by `serving.tensors.pack`; whatever it raises is the engine's fault."""

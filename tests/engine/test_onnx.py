@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from serving.clock import NANOSECONDS_PER_SECOND, SystemClock
-from serving.engine.onnx import OnnxEngine, load_onnxruntime
+from serving.engine.onnx import OnnxEngine
+from serving.engine.runtime import load_onnxruntime
 from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import read_manifest
 from serving.tensors import Layout, Rows, whole_parts
