@@ -72,7 +72,7 @@ def _onnx(arguments: argparse.Namespace, console: Console) -> int:
 def _quantize(arguments: argparse.Namespace, console: Console) -> int:
     from export.smaller.export_int8 import export_int8  # noqa: PLC0415  as above, onnxruntime's quantization
 
-    export_int8(arguments.version, _job(arguments, console), _checks(arguments))
+    export_int8(arguments.version, _job(arguments, console), _checks(arguments), engine=arguments.engine)
     return 0
 
 
@@ -163,6 +163,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (quantize, half):
         command.add_argument("version", type=Path, metavar="models/NAME/VERSION", help="folder of the FP32 version")
+    quantize.add_argument(
+        "--engine",
+        choices=["auto", "native", "onnxruntime"],
+        default="auto",
+        help="onnxruntime: standard operators only; native: also the form that the native engine runs, preferred; auto "
+        "(default): both if the native engine was built, the faster one preferred",
+    )
     half.add_argument("--float-state", action="store_true", help="keep recurrent layers and their state in FP32")
     verify = commands.add_parser("verify", parents=[data, metric], help="repeat the proofs of versions on this machine")
     verify.add_argument(

@@ -9,12 +9,17 @@ from pathlib import Path
 
 from export.errors import ExportError
 from serving.manifest import MODEL_FILE, Manifest
+from serving.plan import NATIVE_DIRECTORY
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "lstm-serving")
 
 
 def write_version(
-    models: Path, manifest: Manifest, content: bytes, describe: Callable[[Manifest], Mapping[str, bytes]]
+    models: Path,
+    manifest: Manifest,
+    content: bytes,
+    describe: Callable[[Manifest], Mapping[str, bytes]],
+    native: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write the next free version of `manifest.name` under `models` and return its folder.
 
@@ -23,6 +28,7 @@ def write_version(
         manifest: its version is replaced by the one that is free.
         content: bytes of `model.onnx`.
         describe: gives what else lies beside it, by file name, from the manifest with its number.
+        native: files of the folder `native`, by name.
 
     Raises:
         ExportError: the folder cannot be written.
@@ -34,6 +40,10 @@ def write_version(
     try:
         aside.mkdir(parents=True)
         (aside / MODEL_FILE).write_bytes(content)
+        if native:
+            (aside / NATIVE_DIRECTORY).mkdir()
+            for name, data in native.items():
+                (aside / NATIVE_DIRECTORY / name).write_bytes(data)
         target = _rename(aside, model, manifest, describe)
         done = True
     except OSError as error:

@@ -45,3 +45,18 @@ def name_nodes(graph: GraphProto) -> None:
         if not node.name or node.name in taken:
             node.name = f"{node.name or node.op_type}_{index}"
         taken.add(node.name)
+
+
+def read_by(node: NodeProto) -> list[str]:
+    """Return the names of the tensors that a node reads, also those that the graphs inside it take from outside."""
+    names = [name for name in node.input if name]
+    for graph in subgraphs(node):
+        names += _read_from_outside(graph)
+    return names
+
+
+def _read_from_outside(graph: GraphProto) -> list[str]:
+    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    own |= {name for node in graph.node for name in node.output}
+    read = [name for node in graph.node for name in read_by(node)] + [output.name for output in graph.output]
+    return [name for name in read if name not in own]

@@ -9,16 +9,19 @@ from export.job import finite
 from export.proving.accuracy import compare
 from export.proving.gate import find_figure, prove_gate
 from export.proving.half_proofs import EMULATED, prove_half
-from export.proving.int8_proofs import prove_accuracy, report_chunks, report_company, report_latency
+from export.proving.int8_proofs import measure_bytes, prove_accuracy, report_chunks, report_company, report_latency
 from export.proving.latency import compare_latency
 from export.proving.metric import Metric, report_metric
+from export.proving.native_proofs import NATIVE, prove_native_chunks, prove_native_company
 from export.proving.proofs import COMPANY_LIMIT, PARITY_LIMIT, measure_chunks, measure_company, prove_parity
 from export.proving.recorded import ORIGINAL_FILE, Recorded, read_recorded
 from export.proving.saturation import prove_saturation
 from export.runtime import Device, Row, Runtime
 from export.smaller.export_int8 import read_model
+from export.smaller.int8_forms import open_native
 from serving.errors import ArtifactError
 from serving.manifest import Manifest, Proof, read_manifest
+from serving.plan import NATIVE_DIRECTORY
 
 CUDA_LIMIT = 5e-3
 """On a GPU, relative to the largest output: kernels differ by batch size and multiply in TF32 (10 bits of mantissa)."""
@@ -66,16 +69,36 @@ class _Subject:
     """A version in memory.
 
     Attributes:
+        directory: its folder.
+        runtime: of `model.onnx`.
+        native: of the native form; None without one, or where the native engine was not built.
         source: the FP32 version it was made from, if its folder is still there and intact; None for FP32 versions.
         recorded: the original model's answers; None without the file.
     """
 
+    directory: Path
     manifest: Manifest
     runtime: Runtime
+    native: Runtime | None
     source: Runtime | None
     data: Data
     rows: list[Row]
     recorded: Recorded | None
+
+    @property
+    def forms(self) -> dict[str, Runtime]:
+        """What runs each form of the version, by what its figures are called; "fp32" is what it was made from."""
+        manifest = self.manifest
+        found = {} if self.source is None else {"fp32": self.source}
+        if manifest.int8 is None or any(proof.name == "int8" for proof in manifest.proofs):
+            found[manifest.precision] = self.runtime
+        return found if self.native is None else {**found, NATIVE: self.native}
+
+    @property
+    def preferred(self) -> str:
+        """The form that the gate and the metric judged."""
+        int8 = self.manifest.int8
+        return NATIVE if int8 is not None and int8.engine == "native" else self.manifest.precision
 
 
 def rerun(directory: Path, manifest: Manifest, settings: Settings) -> list[Outcome]:
@@ -98,7 +121,7 @@ def rerun(directory: Path, manifest: Manifest, settings: Settings) -> list[Outco
     told = {outcome.here.name for outcome in outcomes if outcome.here is not None}
     outcomes += [Outcome(name=name, recorded=None, here=proof) for name, proof in here.items() if name not in told]
     if "gate" in recorded:
-        outcomes.append(_gate(recorded["gate"], list(here.values()), manifest.precision))
+        outcomes.append(_gate(recorded["gate"], list(here.values()), subject.preferred))
     return outcomes
 
 
@@ -108,8 +131,10 @@ def _load(directory: Path, manifest: Manifest, settings: Settings) -> _Subject:
     extras = settings.metric is not None
     data = noise(model) if settings.data is None else read_data(settings.data, model.inputs, extras=extras)
     return _Subject(
+        directory=directory,
         manifest=manifest,
         runtime=Runtime(model, device=device, half=manifest.precision == "fp16"),
+        native=open_native(directory, manifest, model),
         source=_source(directory, manifest),
         data=data,
         rows=pool(data, manifest.inputs),
@@ -142,16 +167,36 @@ def _fp32(subject: _Subject) -> Iterator[Proof]:
 
 
 def _int8(subject: _Subject) -> Iterator[Proof]:
-    runtime, source = subject.runtime, subject.source
-    if source is not None:
-        comparison = compare(source, runtime, subject.data.rows)
-        yield prove_accuracy(comparison, source, runtime, counts={}, real=subject.data.real)
-    yield prove_saturation(runtime.model.content)
-    yield report_company(runtime, subject.rows, equal_lengths=subject.manifest.equal_lengths)
+    runtime, source, real = subject.runtime, subject.source, subject.data.real
+    equal_lengths = subject.manifest.equal_lengths
+    if "int8" in subject.forms:
+        if source is not None:
+            comparison = compare(source, runtime, subject.data.rows)
+            sizes = measure_bytes(source.model.content, [runtime.model.content], form="int8")
+            yield prove_accuracy(comparison, sizes, counts={}, real=real)
+        yield prove_saturation(runtime.model.content)
+        yield report_company(runtime, subject.rows, equal_lengths=equal_lengths)
+        if subject.manifest.stepwise:
+            yield report_chunks(runtime, subject.rows)
+    if subject.native is not None:
+        yield from _native(subject, subject.native)
+    if source is not None and len(subject.forms) > 1:
+        yield report_latency(compare_latency(subject.forms, subject.data.rows, mixed=not equal_lengths))
+
+
+def _native(subject: _Subject, native: Runtime) -> Iterator[Proof]:
+    plan = subject.manifest.native
+    assert plan is not None
+    files = {file.name: (subject.directory / NATIVE_DIRECTORY / file.name).read_bytes() for file in plan.files}
+    packed = len(files.pop(plan.weights.name))
+    contents = list(files.values())
+    if subject.source is not None:
+        comparison = compare(subject.source, native, subject.data.rows)
+        sizes = measure_bytes(subject.source.model.content, contents, form=NATIVE, packed_bytes=packed)
+        yield prove_accuracy(comparison, sizes, counts={}, real=subject.data.real, form=NATIVE)
+    yield prove_native_company(native, subject.rows, contents, equal_lengths=subject.manifest.equal_lengths)
     if subject.manifest.stepwise:
-        yield report_chunks(runtime, subject.rows)
-    if source is not None:
-        yield report_latency(compare_latency(source, runtime, subject.data.rows))
+        yield prove_native_chunks(native, subject.rows, contents)
 
 
 def _fp16(subject: _Subject) -> Iterator[Proof]:
@@ -175,14 +220,13 @@ def _device(subject: _Subject) -> Iterator[Proof]:
         yield _relative("device", relative, runtime.device)
     else:
         fp32 = Runtime(subject.source.model, device=runtime.device)
-        yield report_latency(compare_latency(fp32, runtime, subject.data.rows), precision="fp16")
+        yield report_latency(compare_latency({"fp32": fp32, "fp16": runtime}, subject.data.rows))
 
 
 def _metric(metric: Metric | None) -> Callable[[_Subject], Iterator[Proof]]:
     def run(subject: _Subject) -> Iterator[Proof]:
-        if metric is not None and subject.source is not None:
-            precision = subject.manifest.precision
-            yield report_metric(metric, subject.source, subject.runtime, subject.data, precision=precision)
+        if metric is not None and subject.source is not None and subject.preferred in subject.forms:
+            yield report_metric(metric, subject.forms, subject.data, judged=subject.preferred)
 
     return run
 
@@ -202,6 +246,10 @@ def _reason(name: str, subject: _Subject) -> str:
         return NO_ANSWERS
     if subject.manifest.precision != "fp32" and subject.source is None:
         return "not re-run: the FP32 version it was made from is gone or damaged"
+    if name == "cut":
+        return "not re-run: proven when the version was made"
+    if name.startswith(NATIVE):
+        return "not re-run: the native engine was not built here"
     return "not re-run: give --metric and --data" if name == "metric" else "not re-run"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnxruntime
@@ -39,40 +39,37 @@ class Row:
         return Row(inputs=inputs, steps=min(stop, self.steps) - start)
 
 
-class Runtime:
-    """One onnxruntime session: one thread, no spinning, quiet."""
+class Session(Protocol):
+    """What computes a model: onnxruntime's InferenceSession, or the native engine's."""
 
-    def __init__(self, model: OnnxModel, *, device: Device = "cpu", half: bool = False) -> None:
-        """Load the model.
+    def run(self, names: list[str], feed: dict[str, Array], /) -> Sequence[Array]:
+        """Compute the named outputs of a feed, in their order."""
+
+
+class Runtime:
+    """A model and what runs it: one thread, no spinning, quiet."""
+
+    def __init__(
+        self, model: OnnxModel, *, device: Device = "cpu", half: bool = False, session: Session | None = None
+    ) -> None:
+        """Load the model into onnxruntime, unless a session is given.
 
         Args:
             model: in memory.
             device: where it runs.
             half: the file computes in FP16. onnxruntime's fusion of Transpose and MatMul across casts, which it needs
                 for FP16 on the CPU, crashes (1.32), so it is left out.
+            session: computes the same inputs and outputs, on the CPU.
 
         Raises:
             ExportError: onnxruntime cannot load it, or there is no such device.
         """
         self.model, self.device = model, device
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = ERRORS_ONLY
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                model.content,
-                options,
-                providers=_providers(device),
-                disabled_optimizers=["MatmulTransposeFusion"] if half else None,
-            )
-        except ExportError:
-            raise
-        except Exception as error:  # onnxruntime's exceptions share no base class
-            raise ExportError(f"onnxruntime cannot load the model: {error}") from error
-        if device == "cuda" and CUDA not in self._session.get_providers():
-            raise ExportError("--device cuda: onnxruntime fell back to the CPU; its log says which library failed")
+        if session is None:
+            self._session, self._names = _open(model, device, half=half)
+        else:
+            self._session, self._names = session, [tensor.name for tensor in model.outputs]
+            self._names += [] if model.state is None else [model.state.output]
 
     def feed(self, rows: Sequence[Row], *, dirty: bool = False) -> dict[str, Array]:
         """Lay rows below each other as the graph takes them, padded to the longest, with a zero state.
@@ -93,10 +90,9 @@ class Runtime:
         Raises:
             ExportError: the graph fails on this feed.
         """
-        names = [output.name for output in self._session.get_outputs()]
         try:
-            return dict(zip(names, self._session.run(names, dict(feed)), strict=True))
-        except Exception as error:  # as above
+            return dict(zip(self._names, self._session.run(self._names, dict(feed)), strict=True))
+        except Exception as error:  # onnxruntime's exceptions share no base class
             shapes = {name: list(array.shape) for name, array in feed.items()}
             raise ExportError(f"the exported graph fails on inputs of the shapes {shapes}: {error}") from error
 
@@ -124,6 +120,29 @@ class Runtime:
             }
             for i, row in enumerate(rows)
         ]
+
+
+def _open(model: OnnxModel, device: Device, *, half: bool) -> tuple[Session, list[str]]:
+    """Return an onnxruntime session and the names of the graph's outputs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(
+            model.content,
+            options,
+            providers=_providers(device),
+            disabled_optimizers=["MatmulTransposeFusion"] if half else None,
+        )
+    except ExportError:
+        raise
+    except Exception as error:  # as above
+        raise ExportError(f"onnxruntime cannot load the model: {error}") from error
+    if device == "cuda" and CUDA not in session.get_providers():
+        raise ExportError("--device cuda: onnxruntime fell back to the CPU; its log says which library failed")
+    return session, [output.name for output in session.get_outputs()]
 
 
 def _stack(tensor: Tensor, rows: Sequence[Row], *, dirty: bool) -> Array:

@@ -6,12 +6,13 @@ import numpy as np
 
 from export.model import OnnxModel
 from export.runtime import Row, Runtime
+from export.smaller.int8_forms import open_native
 from serving.manifest import read_manifest
 from training.datasets import FloatArray, Part
 
 
 def open_version(directory: Path) -> Runtime:
-    """Return the version in this folder, loaded, on one thread.
+    """Return the form of the version in this folder that it prefers, loaded, on one thread.
 
     Raises:
         ArtifactError: the folder holds no intact version.
@@ -25,7 +26,9 @@ def open_version(directory: Path) -> Runtime:
         state=manifest.state,
         recurrent_nodes=(),
     )
-    return Runtime(model)
+    prefers_native = manifest.int8 is not None and manifest.int8.engine == "native"
+    native = open_native(directory, manifest, model) if prefers_native else None
+    return native or Runtime(model)
 
 
 def rows_of(part: Part) -> list[Row]:

@@ -75,7 +75,8 @@ def prove_gate(limits: Mapping[str, float], proofs: Sequence[Proof], *, precisio
     Args:
         limits: by figure.
         proofs: all others of the version.
-        precision: of the version; its accuracy proof has that name.
+        precision: of the version, or "native" for an INT8 one that the native engine is to run; its accuracy proof
+            has that name.
 
     Raises:
         ExportError: a figure was not measured for this model.
@@ -94,9 +95,10 @@ def prove_gate(limits: Mapping[str, float], proofs: Sequence[Proof], *, precisio
 def find_figure(name: str, proofs: Sequence[Proof], *, precision: str) -> float | int | str | None:
     """Return a gate's figure from the proof that has it; None if none has."""
     figure = FIGURES[name]
-    wanted = {precision, f"{precision}_emulated"} if figure.proof == "accuracy" else {figure.proof}
-    holders = (proof.measured for proof in proofs if proof.name in wanted)
-    return next((measured[figure.key] for measured in holders if figure.key in measured), None)
+    own = f"{precision}_{figure.proof}"
+    names = (precision, f"{precision}_emulated") if figure.proof == "accuracy" else (own, figure.proof)
+    by_name = {proof.name: proof.measured for proof in proofs}
+    return next((by_name[each][figure.key] for each in names if figure.key in by_name.get(each, {})), None)
 
 
 def is_least(name: str) -> bool:

@@ -40,7 +40,7 @@ def prove_half(
         rows: of many lengths, for company and chunks.
     """
     comparison = compare(fp32, half, data.rows)
-    measured = comparison.figures | measure_bytes(fp32.model.content, half.model.content, precision=FP16)
+    measured = comparison.figures | measure_bytes(fp32.model.content, [half.model.content], form=FP16)
     measured |= {"rows": comparison.count, "data": "real" if data.real else "noise"}
     proofs = [_within(_named(FP16, half), comparison, measured), prove_long(fp32, half, data.rows)]
     lengths = "equal" if manifest.equal_lengths else "mixed"

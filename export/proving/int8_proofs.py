@@ -12,39 +12,56 @@ from export.proving.proofs import COMPANY_BATCHES, measure_chunks, measure_compa
 from export.runtime import Row, Runtime
 from serving.manifest import Proof
 
+Measured = Mapping[str, float | int | str]
+
 RMS_LIMIT = 0.2
 """Relative RMS error from which the products are saturating, not rounding (measured on LSTMs of hidden 64 to 512)."""
 
 
 def prove_accuracy(
-    comparison: Comparison, fp32: Runtime, int8: Runtime, *, counts: Mapping[str, str], real: bool
+    comparison: Comparison, sizes: Measured, *, counts: Mapping[str, str], real: bool, form: str = "int8"
 ) -> Proof:
     """Judge INT8's answers, and put in how many nodes of each operator are INT8 and what that saves.
 
     A model without float outputs has no RMS error; its share of equal integers is reported.
+
+    Args:
+        comparison: with FP32.
+        sizes: by `measure_bytes`.
+        counts: of INT8 nodes, by operator.
+        real: the rows compared are real data.
+        form: name of the proof.
     """
     measured: dict[str, float | int | str] = {f"{operator}_quantized": text for operator, text in counts.items()}
     measured |= comparison.figures
-    measured |= {"rows": comparison.count, "data": "real" if real else "noise"}
-    measured |= measure_bytes(fp32.model.content, int8.model.content, precision="int8")
+    measured |= {"rows": comparison.count, "data": "real" if real else "noise", **sizes}
     if comparison.floats is None:
-        return Proof(name="int8", passed=True, measured=measured)
+        return Proof(name=form, passed=True, measured=measured)
     return Proof(
-        name="int8",
+        name=form,
         passed=comparison.floats.rms_relative <= RMS_LIMIT,
         measured=measured,
         limit={"rms_relative": RMS_LIMIT},
     )
 
 
-def measure_bytes(fp32: bytes, smaller: bytes, *, precision: str) -> dict[str, float | int | str]:
-    """Return bytes of both files, and the shares of file and of weights: all constants, scales and tables included."""
-    weights = [weight_bytes(content) for content in (fp32, smaller)]
+def measure_bytes(
+    fp32: bytes, contents: Sequence[bytes], *, form: str, packed_bytes: int = 0
+) -> dict[str, float | int | str]:
+    """Return bytes of the files, and the shares of files and of weights: all constants, scales and tables included.
+
+    Args:
+        fp32: the FP32 file.
+        contents: the smaller form's ONNX files.
+        form: of this precision, or engine.
+        packed_bytes: of its weights beside these.
+    """
+    size = packed_bytes + sum(map(len, contents))
     return {
         "fp32_bytes": len(fp32),
-        f"{precision}_bytes": len(smaller),
-        "size": len(smaller) / len(fp32),
-        "weights_share": weights[1] / weights[0],
+        f"{form}_bytes": size,
+        "size": size / len(fp32),
+        "weights_share": (packed_bytes + sum(map(weight_bytes, contents))) / weight_bytes(fp32),
     }
 
 
@@ -78,11 +95,12 @@ def shared_figures(difference: Difference) -> dict[str, float | int | str]:
     return measured
 
 
-def report_latency(latencies: Sequence[Latency], *, precision: str = "int8") -> Proof:
-    """Put the timings into the manifest's form."""
+def report_latency(latencies: Sequence[Latency]) -> Proof:
+    """Put the timings into the manifest's form: seconds of each form, and how many times faster than FP32 it is."""
     measured: dict[str, float | int | str] = {"cpu": describe_cpu(), "threads": 1, "steps": latencies[0].steps}
     for latency in latencies:
-        measured[f"batch_{latency.rows}_fp32_seconds"] = latency.fp32_seconds
-        measured[f"batch_{latency.rows}_{precision}_seconds"] = latency.smaller_seconds
-        measured[f"batch_{latency.rows}_speedup"] = latency.speedup
+        for form, seconds in latency.seconds.items():
+            measured[f"{latency.name}_{form}_seconds"] = seconds
+            if form != "fp32":
+                measured[f"{latency.name}_{form}_speedup"] = latency.speedup(form)
     return Proof(name="latency", passed=True, measured=measured)

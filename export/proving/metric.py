@@ -48,34 +48,33 @@ def load_metric(name: str, *, lower_is_better: bool) -> Metric:
     return Metric(name=name, function=function, higher_is_better=higher)
 
 
-def report_metric(metric: Metric, fp32: Runtime, smaller: Runtime, data: Data, *, precision: str) -> Proof:
-    """Report the metric of both versions over every sequence of the data, each run alone.
+def report_metric(metric: Metric, runtimes: Mapping[str, Runtime], data: Data, *, judged: str) -> Proof:
+    """Report the metric of each form of a model over every sequence of the data, each run alone.
 
-    `loss` is the absolute difference in the direction that is worse; negative if the smaller version is better.
+    `loss` is the absolute difference of the judged form from FP32 in the direction that is worse; negative if it is
+    better.
 
     Args:
         metric: as loaded.
-        fp32: the version that `smaller` was made from.
-        smaller: the version that is judged.
+        runtimes: by what their figures are called; "fp32" among them.
         data: real sequences.
-        precision: of `smaller`; what its figure is called.
+        judged: the form whose loss counts.
 
     Raises:
         ExportError: the data are noise, or the function fails or returns no finite number.
     """
     if not data.real:
         raise ExportError(f"{FLAG} {metric.name}: noise has no right answers; give --data as well")
-    values = [_evaluate(metric, runtime, data) for runtime in (fp32, smaller)]
-    loss = values[0] - values[1] if metric.higher_is_better else values[1] - values[0]
+    values = {name: _evaluate(metric, runtime, data) for name, runtime in runtimes.items()}
+    fp32, smaller = values["fp32"], values[judged]
     return Proof(
         name="metric",
         passed=True,
         measured={
             "function": metric.name,
             "better": "higher" if metric.higher_is_better else "lower",
-            "fp32": values[0],
-            precision: values[1],
-            "loss": loss,
+            **values,
+            "loss": fp32 - smaller if metric.higher_is_better else smaller - fp32,
             "rows": len(data.everything),
         },
     )

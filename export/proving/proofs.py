@@ -46,7 +46,7 @@ def prove_parity(
     rng = np.random.default_rng(SEED)
     for size in PARITY_BATCHES:
         for _ in range(len(pool) // size if size > 1 else len(pool)):
-            chosen = _draw(rng, pool, size, equal_lengths=equal_lengths)
+            chosen = draw(rng, pool, size, equal_lengths=equal_lengths)
             for i, answer in zip(chosen, runtime.answer([pool[i] for i in chosen]), strict=True):
                 difference.add(answer, expected[i])
     return Proof(
@@ -63,16 +63,18 @@ def prove_parity(
     )
 
 
-def measure_company(runtime: Runtime, pool: Sequence[Row], *, equal_lengths: bool) -> Difference:
-    """Return how far the answers in 200 seeded random batches are from those to the same rows alone, same model.
+def measure_company(
+    runtime: Runtime, pool: Sequence[Row], *, equal_lengths: bool, batches: int = COMPANY_BATCHES
+) -> Difference:
+    """Return how far the answers in seeded random batches are from those to the same rows alone, same model.
 
     Every second batch is padded with values instead of zeros, as a client may do.
     """
     alone = [runtime.answer([row])[0] for row in pool]
     difference = Difference(runtime.model.outputs)
     rng = np.random.default_rng(SEED + 1)
-    for batch in range(COMPANY_BATCHES):
-        chosen = _draw(rng, pool, int(rng.integers(1, COMPANY_ROWS + 1)), equal_lengths=equal_lengths)
+    for batch in range(batches):
+        chosen = draw(rng, pool, int(rng.integers(1, COMPANY_ROWS + 1)), equal_lengths=equal_lengths)
         answers = runtime.answer([pool[i] for i in chosen], dirty=batch % 2 == 1)
         for i, answer in zip(chosen, answers, strict=True):
             difference.add(answer, alone[i])
@@ -123,7 +125,7 @@ def measure_chunks(runtime: Runtime, pool: Sequence[Row]) -> Difference:
     return difference
 
 
-def _draw(rng: np.random.Generator, pool: Sequence[Row], size: int, *, equal_lengths: bool) -> list[int]:
+def draw(rng: np.random.Generator, pool: Sequence[Row], size: int, *, equal_lengths: bool) -> list[int]:
     """Return indices of `size` rows; with `equal_lengths` all as long as a first one drawn."""
     candidates = np.arange(len(pool))
     if equal_lengths:

@@ -14,6 +14,7 @@ from export.proving.proofs import Judge
 from export.runtime import Array, Row, Runtime
 
 POINTS = 4000
+FORMS = {"fp32": "FP32", "int8": "INT8, onnxruntime", "native": "INT8, native", "fp16": "FP16"}
 SIZE = (4.5, 3.6)
 """Width and height of one panel (inches)."""
 
@@ -48,7 +49,7 @@ def plot_smaller(
     panels[1].set(xlabel=f"{name} - FP32", ylabel="values", title="differences")
     _errors(panels[2], errors, "error against FP32")
     if latencies:
-        _bars(panels[3], latencies, name=name)
+        _bars(panels[3], latencies)
     return _png(figure)
 
 
@@ -80,17 +81,21 @@ def _errors(panel: Axes, rows: Iterable[RowError], title: str) -> None:
     panel.legend()
 
 
-def _bars(panel: Axes, latencies: Sequence[Latency], *, name: str) -> None:
-    """Draw times as shares of FP32's, so that batches of 1 and 32 fit one axis; labels say the milliseconds."""
+def _bars(panel: Axes, latencies: Sequence[Latency]) -> None:
+    """Draw times as shares of FP32's, so that all batch sizes fit one axis; labels say the milliseconds."""
     places = np.arange(len(latencies))
-    pairs = [(latency.fp32_seconds, latency.smaller_seconds) for latency in latencies]
-    for index, label in enumerate(("FP32", name)):
-        bars = panel.bar(places + 0.4 * index, [pair[index] / pair[0] for pair in pairs], 0.38, label=label)
-        panel.bar_label(bars, [f"{pair[index] * 1e3:.3g} ms" for pair in pairs])
-    panel.set_xticks(places + 0.2, [f"batch {latency.rows}" for latency in latencies])
-    panel.set(ylabel="time / FP32's time", title=f"one run of {latencies[0].steps} steps, one thread")
+    forms = list(latencies[0].seconds)
+    width = 0.85 / len(forms)
+    for index, form in enumerate(forms):
+        times = [latency.seconds[form] for latency in latencies]
+        shares = [latency.seconds[form] / latency.seconds["fp32"] for latency in latencies]
+        bars = panel.bar(places + width * index, shares, 0.95 * width, label=FORMS[form])
+        panel.bar_label(bars, [f"{seconds * 1e3:.2g}" for seconds in times], fontsize=7)
+    names = ["mixed" if latency.mixed else f"batch {latency.rows}" for latency in latencies]
+    panel.set_xticks(places + width * (len(forms) - 1) / 2, names)
+    panel.set(ylabel="time / FP32's time", title=f"one run of {latencies[0].steps} steps, one thread (bars: ms)")
     panel.margins(y=0.15)
-    panel.legend(loc="lower right")
+    panel.legend(loc="lower right", fontsize=7)
 
 
 def _png(figure: Figure) -> bytes:

@@ -7,6 +7,7 @@ from export.proving.gate import is_least
 from export.reporting.markdown import number, table
 from export.reporting.report_sections import precision_sections
 from serving.manifest import TIME, CtcDecoding, Datatype, Manifest, Proof, Tensor
+from serving.plan import Plan
 
 REPORT_FILE = "report.md"
 PLOT_FILE = "report.png"
@@ -16,14 +17,18 @@ MEANINGS = {
     "company": "a row in random batches against the same row alone, same file",
     "chunks": "chunks with carried state against one run, same file",
     "int8": "INT8 against FP32, each row alone",
+    "cut": "every tensor between the native form's parts, its layers in FP32, against the whole graph's",
+    "native": "the native engine's INT8 against FP32, each row alone",
+    "native_company": "a row in 1,000 random batches against the same row alone, native form",
+    "native_chunks": "chunks with carried state against one run, native form",
     "fp16": "FP16 against FP32, each row alone",
     "fp16_emulated": "FP16 against FP32, each row alone, on the CPU, where sums are FP32",
     "fp16_long": "FP16 against FP32 on long sequences",
     "fp16_long_emulated": "the same on the CPU; a stepwise model's state is rounded to FP16 after every step",
     "saturation": "pairs of INT8 products that can overflow 16 bits, from the weights",
-    "metric": "the user's metric, FP32 against this version",
+    "metric": "the user's metric, FP32 against each form of this version; the loss is that of the preferred one",
     "gate": "the user's limits",
-    "latency": "median time of one run, FP32 against this version",
+    "latency": "median time of one run, FP32 against each form of this version",
 }
 
 
@@ -56,7 +61,12 @@ def summary(manifest: Manifest) -> str:
     batching = "share batches only with rows of their own length" if manifest.equal_lengths else "share batches"
     kind = "can run in chunks and carry its state" if manifest.stepwise else "runs each sequence as a whole"
     forced = " **Written with --force: a proof failed.**" if manifest.forced else ""
-    return f"{manifest.file.bytes:,} bytes. Rows {batching}; the model {kind}.{forced}"
+    native = "" if manifest.native is None else _native_files(manifest.native)
+    return f"{manifest.file.bytes:,} bytes{native}. Rows {batching}; the model {kind}.{forced}"
+
+
+def _native_files(plan: Plan) -> str:
+    return f", and {sum(file.bytes for file in plan.files):,} bytes of the native form beside it"
 
 
 def _snippet(manifest: Manifest) -> list[str]:

@@ -65,7 +65,8 @@ def export_half(directory: Path, job: Job, checks: Checks | None = None, *, floa
             judged = _judge(source, fp32, data, rows, float_state=True)
     proofs = judged.proofs
     if checks.metric is not None:
-        proofs.append(report_metric(checks.metric, fp32, judged.runtime, data, precision=FP16))
+        runtimes = {"fp32": fp32, FP16: judged.runtime}
+        proofs.append(report_metric(checks.metric, runtimes, data, judged=FP16))
     if checks.gate:
         proofs.append(prove_gate(checks.gate, proofs, precision=FP16))
     finished = tuple(finite(proof) for proof in proofs)

@@ -2,26 +2,24 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from export.artefact import next_version, tool_versions, write_version
-from export.data import NOISE_WARNING, Data, noise, pool, read_data
+from export.data import NOISE_WARNING, noise, pool, read_data
 from export.errors import ExportError
 from export.job import Checks, Job, finite, now
 from export.model import OnnxModel
-from export.proving.accuracy import Comparison, compare
-from export.proving.gate import prove_gate
-from export.proving.int8_proofs import prove_accuracy, report_chunks, report_company, report_latency
-from export.proving.latency import Latency, compare_latency
-from export.proving.metric import report_metric
-from export.proving.payoff import missed_targets
-from export.proving.saturation import prove_saturation
+from export.proving.accuracy import compare
+from export.proving.payoff import Smaller, missed_targets
 from export.reporting.plot import plot_smaller
 from export.reporting.report import describe
-from export.runtime import Row, Runtime
-from export.smaller.quantize import FloatNode, Quantized, quantize, recurrent_nodes
-from serving.manifest import Int8, Manifest, ModelFile, Proof, read_manifest
+from export.runtime import Runtime
+from export.smaller.coverage import FloatNode, named
+from export.smaller.int8_forms import PORTABLE_IS_FLOAT, EngineName, make_forms, open_forms
+from export.smaller.int8_judging import Judged, Subject, judge
+from export.smaller.quantize import recurrent_nodes
+from serving.manifest import Int8, Manifest, ModelFile, read_manifest
 
 INT8 = "int8"
 INT8_NOISE_WARNING = (
@@ -29,29 +27,20 @@ INT8_NOISE_WARNING = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pair:
-    """Both versions and what they are judged with."""
-
-    source: Manifest
-    fp32: Runtime
-    int8: Runtime
-    quantized: Quantized
-    data: Data
-    rows: list[Row]
-
-
-def export_int8(directory: Path, job: Job, checks: Checks | None = None) -> Path:
+def export_int8(directory: Path, job: Job, checks: Checks | None = None, *, engine: EngineName = "auto") -> Path:
     """Quantize the FP32 version in `directory`, measure and write the next version; returns its folder.
 
     Args:
         directory: of the version.
         job: how the command runs.
         checks: the user's own metric and limits.
+        engine: `onnxruntime` writes standard operators only. `native` adds the form that the native engine runs, and
+            prefers it; `auto` does so where that was built, and prefers the faster form.
 
     Raises:
         ArtifactError: `directory` holds no intact version.
-        ExportError: it is not FP32, onnxruntime can quantize nothing in it, or the data or the metric do not fit.
+        ExportError: it is not FP32, nothing in it can be quantized, the native engine was asked for and cannot have it,
+            or the data or the metric do not fit.
         ProofFailed: INT8 is too far from FP32 or beyond the user's limits, and `job.force` is off.
     """
     checks = checks or Checks()
@@ -60,23 +49,25 @@ def export_int8(directory: Path, job: Job, checks: Checks | None = None) -> Path
     model = load_fp32(source, directory)
     extras = checks.metric is not None
     data = noise(model) if job.data is None else read_data(job.data, model.inputs, extras=extras)
+    fp32, rows = Runtime(model), pool(data, source.inputs)
     with job.step("quantizing"):
-        quantized = quantize(model)
-    pair = _Pair(
-        source=source,
-        fp32=Runtime(model),
-        int8=Runtime(quantized.model),
-        quantized=quantized,
-        data=data,
-        rows=pool(data, source.inputs),
-    )
-    proofs, comparison, latencies = _prove(pair, checks, job)
-    forced = job.forced(proofs) or source.forced
-    manifest = _manifest(pair, directory, proofs, forced=forced)
-    ladder = compare(pair.fp32, pair.int8, pair.rows)
-    plot = plot_smaller(comparison, (*comparison.rows, *ladder.rows), latencies, name="INT8")
+        forms = make_forms(fp32, rows, engine, equal_lengths=source.equal_lengths)
+    runtimes = {"fp32": fp32, **open_forms(forms, model)}
+    subject = Subject(source=source, data=data, rows=rows, forms=forms, runtimes=runtimes)
+    judged = judge(subject, engine, checks, job)
+    judged = replace(judged, proofs=tuple(finite(proof) for proof in judged.proofs))
+    forced = job.forced(judged.proofs) or source.forced
+    manifest = _manifest(judged, directory, forced=forced)
+    ladder = compare(fp32, runtimes[judged.preferred], rows)
+    errors = (*judged.comparison.rows, *ladder.rows)
+    plot = plot_smaller(judged.comparison, errors, judged.latencies, name="INT8")
+    forms = judged.subject.forms
     written = write_version(
-        directory.parent.parent, manifest, quantized.model.content, lambda final: describe(final, plot)
+        directory.parent.parent,
+        manifest,
+        forms.portable.model.content,
+        lambda final: describe(final, plot),
+        None if forms.native is None else forms.native.files,
     )
     job.close(written, manifest)
     return written
@@ -105,62 +96,49 @@ def read_model(manifest: Manifest, directory: Path) -> OnnxModel:
     )
 
 
-def _prove(pair: _Pair, checks: Checks, job: Job) -> tuple[tuple[Proof, ...], Comparison, list[Latency]]:
-    proofs = [prove_saturation(pair.quantized.model.content)]
-    with job.step(f"comparing with FP32 ({pair.data.name})"):
-        comparison = compare(pair.fp32, pair.int8, pair.data.rows)
-        counts, real = pair.quantized.counts, pair.data.real
-        proofs.insert(0, prove_accuracy(comparison, pair.fp32, pair.int8, counts=counts, real=real))
-    with job.step("measuring what company does"):
-        proofs.append(report_company(pair.int8, pair.rows, equal_lengths=pair.source.equal_lengths))
-        if pair.source.stepwise:
-            proofs.append(report_chunks(pair.int8, pair.rows))
-    with job.step("timing FP32 and INT8 in turns"):
-        latencies = compare_latency(pair.fp32, pair.int8, pair.data.rows)
-    proofs.append(report_latency(latencies))
-    if checks.metric is not None:
-        with job.step(f"running {checks.metric.name}"):
-            proofs.append(report_metric(checks.metric, pair.fp32, pair.int8, pair.data, precision=INT8))
-    if checks.gate:
-        proofs.append(prove_gate(checks.gate, proofs, precision=INT8))
-    return tuple(finite(proof) for proof in proofs), comparison, latencies
+def _preferred(judged: Judged) -> Smaller:
+    native = judged.subject.forms.native
+    return native if judged.preferred == "native" and native is not None else judged.subject.forms.portable
 
 
-def _warnings(pair: _Pair, proofs: Sequence[Proof]) -> tuple[str, ...]:
-    figures = {proof.name: proof.measured for proof in proofs}
+def _warnings(judged: Judged) -> tuple[str, ...]:
+    subject, form = judged.subject, judged.preferred
+    figures = {proof.name: proof.measured for proof in judged.proofs}
+    preferred = _preferred(judged)
     return (
-        *(warning for warning in pair.source.warnings if warning != NOISE_WARNING),
-        *([] if pair.data.real else [NOISE_WARNING, INT8_NOISE_WARNING]),
-        *_left_warning(pair.quantized.left),
-        *missed_targets(pair.quantized, figures[INT8], figures["latency"]),
+        *(warning for warning in subject.source.warnings if warning != NOISE_WARNING),
+        *([] if subject.data.real else [NOISE_WARNING, INT8_NOISE_WARNING]),
+        *_left_warning(preferred.coverage.left),
+        *([] if subject.forms.portable.coverage.nodes else [PORTABLE_IS_FLOAT]),
+        *missed_targets(preferred, figures[form], figures["latency"], form),
     )
 
 
 def _left_warning(left: Sequence[FloatNode]) -> list[str]:
-    if not left:
-        return []
-    named = "; ".join(f"'{node.name}' ({node.operator}, {node.bytes:,} bytes): {node.reason}" for node in left)
-    return [f"{len(left)} of the nodes that hold weights stayed float: {named}"]
+    return [f"{len(left)} of the nodes that hold weights stayed float: {named(left)}"] if left else []
 
 
-def _manifest(pair: _Pair, directory: Path, proofs: tuple[Proof, ...], *, forced: bool) -> Manifest:
-    content = pair.quantized.model.content
-    return pair.source.model_copy(
+def _manifest(judged: Judged, directory: Path, *, forced: bool) -> Manifest:
+    subject, coverage = judged.subject, _preferred(judged).coverage
+    forms, content = subject.forms, subject.forms.portable.model.content
+    return subject.source.model_copy(
         update={
             "version": next_version(directory.parent),
             "precision": INT8,
-            "input_range": pair.data.input_range,
+            "input_range": subject.data.input_range,
             "int8": Int8(
-                engine="onnxruntime",
+                engine="native" if judged.preferred == "native" else "onnxruntime",
                 per_channel=True,
                 reduce_range=True,
-                quantized_nodes=pair.quantized.nodes,
-                float_nodes=pair.quantized.float_nodes,
-                source_version=pair.source.version,
+                quantized_nodes=coverage.nodes,
+                float_nodes=coverage.float_nodes,
+                source_version=subject.source.version,
             ),
+            "native": None if forms.native is None else forms.native.plan,
             "file": ModelFile(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)),
-            "proofs": proofs,
-            "warnings": _warnings(pair, proofs),
+            "proofs": judged.proofs,
+            "warnings": _warnings(judged),
+            "notes": (*subject.source.notes, *([forms.note] if forms.note else [])),
             "forced": forced,
             "tools": tool_versions(),
             "created": now(),

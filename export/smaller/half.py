@@ -17,7 +17,7 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 from export.errors import ExportError
 from export.graphs import all_constants, name_nodes, subgraphs
 from export.model import OnnxModel
-from export.smaller.quantize import RECURRENT
+from export.smaller.coverage import RECURRENT
 from serving.manifest import State
 
 IN_FP32 = (

@@ -27,32 +27,14 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from export.errors import ExportError
 from export.graphs import all_constants, all_nodes, bytes_of, name_nodes
 from export.model import OnnxModel
+from export.smaller.coverage import RECURRENT, Coverage, cover, named, weight_holders, weights_of
 
-RECURRENT = ("LSTM", "GRU", "RNN")
 LINEAR = ("MatMul", "Gemm")
 QUANTIZABLE = ("LSTM", "MatMul")
 INT8_OPERATORS = ("DynamicQuantizeLSTM", "MatMulInteger")
 SUFFIXES = ("_quant", "_MatMul")
 """What onnxruntime appends to the name of a node that it quantized, and before that to a Gemm that it made a MatMul."""
-WEIGHT_INPUT = {"Conv": 1, "Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1, "MatMul": 1, "Gemm": 1}
-"""Which input of an operator is its weights."""
 HEAD_SHARE = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FloatNode:
-    """A node whose weights stayed float, and why.
-
-    Attributes:
-        constants: names of those that it reads; nodes may share them.
-        bytes: of these.
-    """
-
-    name: str
-    operator: str
-    constants: tuple[str, ...]
-    bytes: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,27 +42,29 @@ class Quantized:
     """The INT8 model and what became of the nodes that hold weights.
 
     Attributes:
-        nodes: names of those that are INT8.
-        left: those that stayed float.
-        possible: nodes that hold float weights, by operator.
-        done: of these the quantized ones, by operator.
+        model: as onnxruntime wrote it; the FP32 one if nothing of it is INT8.
     """
 
     model: OnnxModel
-    nodes: tuple[str, ...]
-    left: tuple[FloatNode, ...]
-    possible: Mapping[str, int]
-    done: Mapping[str, int]
+    coverage: Coverage
 
     @property
-    def float_nodes(self) -> tuple[str, ...]:
-        """Names of the nodes that stayed float though they hold weights."""
-        return tuple(node.name for node in self.left)
+    def contents(self) -> tuple[bytes, ...]:
+        """The ONNX files that hold it."""
+        return (self.model.content,)
 
     @property
-    def counts(self) -> dict[str, str]:
-        """How many nodes of each operator are INT8, such as `2 of 3`."""
-        return {operator: f"{self.done[operator]} of {total}" for operator, total in self.possible.items()}
+    def packed_bytes(self) -> int:
+        """Bytes of INT8 weights beside the ONNX files."""
+        return 0
+
+    @property
+    def largest_hidden(self) -> int:
+        """Units of the largest INT8 recurrent layer; 0 if there is none."""
+        nodes = all_nodes(onnx.load_from_string(self.model.content).graph)
+        layers = [node for node in nodes if node.op_type == "DynamicQuantizeLSTM"]
+        sizes = [int(each.i) for node in layers for each in node.attribute if each.name == "hidden_size"]
+        return max(sizes, default=0)
 
 
 def recurrent_nodes(content: bytes) -> tuple[str, ...]:
@@ -94,34 +78,37 @@ def quantize(model: OnnxModel) -> Quantized:
     Raises:
         ExportError: onnxruntime has no INT8 form of any node, or it or the temporary folder fails.
     """
+    quantized = quantize_if_possible(model)
+    if not quantized.coverage.nodes:
+        raise ExportError(
+            "nothing can be quantized, so nothing was written. onnxruntime has an INT8 form of LSTM and of large "
+            "linear layers with constant weights, and none of GRU and RNN. The model has: "
+            f"{named(quantized.coverage.left) or 'no layer with weights'}. Serve the FP32 version"
+        )
+    return quantized
+
+
+def quantize_if_possible(model: OnnxModel) -> Quantized:
+    """Return the model with the INT8 weights that onnxruntime can give it, which may be none.
+
+    Raises:
+        ExportError: onnxruntime or the temporary folder fails.
+    """
     proto = onnx.load_from_string(model.content)
     name_nodes(proto.graph)
     constants = all_constants(proto.graph)
-    holders = [node for node in all_nodes(proto.graph) if _holds_weights(node, constants)]
+    holders = weight_holders(proto.graph)
     large = {node.name for node in holders if node.op_type in LINEAR and _share(node, constants) >= HEAD_SHARE}
     wanted = [node.name for node in holders if node.op_type == "LSTM"] + sorted(large)
     content = _run(proto, wanted) if wanted else model.content
-    quantized = {
+    done = {
         plain_name(node.name)
         for node in all_nodes(onnx.load_from_string(content).graph)
         if node.op_type in INT8_OPERATORS
     }
-    done = tuple(node.name for node in holders if node.name in quantized)
-    computed = [node for node in all_nodes(proto.graph) if node.op_type in RECURRENT and node not in holders]
-    candidates = [*holders, *computed]
-    left = tuple(_float_node(node, constants, large) for node in candidates if node.name not in quantized)
-    if not done:
-        raise ExportError(_nothing(left))
-    operators = list(dict.fromkeys(node.op_type for node in candidates))
+    coverage = cover(proto.graph, done, lambda node: _reason(node, constants, large))
     return Quantized(
-        model=dataclasses.replace(model, content=content),
-        nodes=done,
-        left=left,
-        possible={operator: sum(node.op_type == operator for node in candidates) for operator in operators},
-        done={
-            operator: sum(node.op_type == operator and node.name in quantized for node in candidates)
-            for operator in operators
-        },
+        model=dataclasses.replace(model, content=content if coverage.nodes else model.content), coverage=coverage
     )
 
 
@@ -158,49 +145,21 @@ def plain_name(name: str) -> str:
     return name
 
 
-def _weights(node: NodeProto, constants: Mapping[str, TensorProto]) -> TensorProto | None:
-    place = WEIGHT_INPUT.get(node.op_type)
-    tensor = None if place is None else constants.get(node.input[place])
-    return tensor if tensor is not None and tensor.data_type == TensorProto.FLOAT else None
-
-
-def _holds_weights(node: NodeProto, constants: Mapping[str, TensorProto]) -> bool:
-    tensor = _weights(node, constants)
-    return tensor is not None and len(tensor.dims) > 1
-
-
 def _share(node: NodeProto, constants: Mapping[str, TensorProto]) -> float:
-    tensor = _weights(node, constants)
+    tensor = weights_of(node, constants)
     return 0.0 if tensor is None else bytes_of(tensor) / sum(bytes_of(constant) for constant in constants.values())
 
 
-def _float_node(node: NodeProto, constants: Mapping[str, TensorProto], large: Collection[str]) -> FloatNode:
-    read = tuple(name for name in node.input if name in constants)
+def _reason(node: NodeProto, constants: Mapping[str, TensorProto], large: Collection[str]) -> str:
+    """Return why a node stayed float."""
     if node.op_type in {"GRU", "RNN"}:
-        reason = f"onnxruntime has no INT8 form of {node.op_type}"
-    elif node.op_type == "Conv":
-        reason = "convolutions stay float: dynamic quantization is made for recurrent and linear layers"
-    elif node.op_type == "Gather":
-        reason = "tables of embeddings stay float: one scale for all rows would cost more than it saves"
-    elif not _holds_weights(node, constants):
-        reason = "its weights are computed in the graph; onnxruntime quantizes constants only"
-    elif node.name in large or node.op_type == "LSTM":
-        reason = "onnxruntime left it in float"
-    else:
-        reason = f"it holds {_share(node, constants):.1%} of the weights, below {HEAD_SHARE:.0%}"
-    return FloatNode(
-        name=node.name,
-        operator=node.op_type,
-        constants=read,
-        bytes=sum(bytes_of(constants[name]) for name in read),
-        reason=reason,
-    )
-
-
-def _nothing(left: Sequence[FloatNode]) -> str:
-    named = "; ".join(f"'{node.name}' ({node.operator}, {node.bytes:,} bytes): {node.reason}" for node in left)
-    return (
-        "nothing can be quantized, so nothing was written. onnxruntime has an INT8 form of LSTM and of large linear "
-        "layers with constant weights, and none of GRU and RNN. The model has: "
-        f"{named or 'no layer with weights'}. Serve the FP32 version"
-    )
+        return f"onnxruntime has no INT8 form of {node.op_type}"
+    if node.op_type == "Conv":
+        return "convolutions stay float: dynamic quantization is made for recurrent and linear layers"
+    if node.op_type == "Gather":
+        return "tables of embeddings stay float: one scale for all rows would cost more than it saves"
+    if weights_of(node, constants) is None:
+        return "its weights are computed in the graph; onnxruntime quantizes constants only"
+    if node.name in large or node.op_type == "LSTM":
+        return "onnxruntime left it in float"
+    return f"it holds {_share(node, constants):.1%} of the weights, below {HEAD_SHARE:.0%}"

@@ -13,7 +13,8 @@ from export.errors import ExportError, ProofFailed
 from export.job import Checks
 from export.proving.accuracy import compare, compare_answers
 from export.proving.gate import GateUsageError, parse_gate, prove_gate
-from export.proving.int8_proofs import RMS_LIMIT, prove_accuracy
+from export.proving.int8_proofs import RMS_LIMIT, measure_bytes, prove_accuracy
+from export.proving.latency import BATCHES
 from export.proving.metric import load_metric, report_metric
 from export.proving.payoff import missed_targets
 from export.runtime import Row, Runtime
@@ -43,7 +44,8 @@ def test_counts_bytes_and_errors_are_in_the_proof(pair: tuple[Runtime, Runtime, 
     fp32, int8, quantized = pair
     comparison = compare(fp32, int8, noise(fp32.model).rows[:16])
 
-    proof = prove_accuracy(comparison, fp32, int8, counts=quantized.counts, real=False)
+    sizes = measure_bytes(fp32.model.content, [int8.model.content], form="int8")
+    proof = prove_accuracy(comparison, sizes, counts=quantized.coverage.counts, real=False)
 
     weights = [
         sum(
@@ -68,7 +70,7 @@ def test_weights_that_are_not_the_model_s_fail(pair: tuple[Runtime, Runtime, Qua
     weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights)[:, ::-1].copy(), "R"))
     other = Runtime(replace(fp32.model, content=proto.SerializeToString()))
 
-    proof = prove_accuracy(compare(fp32, other, noise(fp32.model).rows[:8]), fp32, other, counts={}, real=False)
+    proof = prove_accuracy(compare(fp32, other, noise(fp32.model).rows[:8]), {}, counts={}, real=False)
 
     assert not proof.passed
 
@@ -104,7 +106,7 @@ def test_a_metric_is_reported_for_both_versions(
     metric = load_metric(f"{JUDGES}:{name}", lower_is_better=False)
     data = read_data(f"{JUDGES}:labelled", fp32.model.inputs, extras=True)
 
-    measured = report_metric(metric, fp32, int8, data, precision="int8").measured
+    measured = report_metric(metric, {"fp32": fp32, "int8": int8}, data, judged="int8").measured
 
     values = [float(measured[precision]) for precision in ("fp32", "int8")]
     answers = [fp32.answer([row])[0] for row in data.everything]
@@ -134,10 +136,11 @@ def test_a_metric_that_gives_no_number_is_named(
     pair: tuple[Runtime, Runtime, Quantized], name: str, message: str
 ) -> None:
     fp32, int8, _ = pair
+    runtimes = {"fp32": fp32, "int8": int8}
     data = read_data(f"{JUDGES}:labelled", fp32.model.inputs, extras=True)
 
     with pytest.raises(ExportError, match=message):
-        report_metric(load_metric(f"{JUDGES}:{name}", lower_is_better=False), fp32, int8, data, precision="int8")
+        report_metric(load_metric(f"{JUDGES}:{name}", lower_is_better=False), runtimes, data, judged="int8")
 
 
 def test_a_metric_needs_real_data(pair: tuple[Runtime, Runtime, Quantized]) -> None:
@@ -145,7 +148,7 @@ def test_a_metric_needs_real_data(pair: tuple[Runtime, Runtime, Quantized]) -> N
     metric = load_metric(f"{JUDGES}:accuracy", lower_is_better=False)
 
     with pytest.raises(ExportError, match="noise has no right answers; give --data"):
-        report_metric(metric, fp32, int8, noise(fp32.model), precision="int8")
+        report_metric(metric, {"fp32": fp32, "int8": int8}, noise(fp32.model), judged="int8")
 
 
 @pytest.mark.parametrize("name", ["accuracy", "absent.module:f", f"{JUDGES}:absent", f"{JUDGES}:ROWS"])
@@ -223,9 +226,13 @@ def test_beyond_the_gate_nothing_is_written_unless_forced(tmp_path: Path) -> Non
     assert gate.limit == {"rms": 1e-6, "metric": 1.0}
 
 
+def speedups(*values: float) -> dict[str, float | int | str]:
+    return {f"batch_{batch}_int8_speedup": value for batch, value in zip(BATCHES, values, strict=True)}
+
+
 def test_a_small_model_is_told_which_target_it_misses_and_why(pair: tuple[Runtime, Runtime, Quantized]) -> None:
     _, _, quantized = pair
-    latency = {"batch_1_speedup": 0.8, "batch_32_speedup": 1.2, "cpu": "some processor (avx2)"}
+    latency = {"cpu": "some processor (avx2)", **speedups(0.8, 0.9, 1.2)}
 
     memory, time, error = missed_targets(quantized, {"weights_share": 0.6, "rms_relative": 0.08}, latency)
 
@@ -239,6 +246,6 @@ def test_a_small_model_is_told_which_target_it_misses_and_why(pair: tuple[Runtim
 
 def test_a_model_that_meets_its_targets_is_told_nothing(pair: tuple[Runtime, Runtime, Quantized]) -> None:
     _, _, quantized = pair
-    latency = {"batch_1_speedup": 3.0, "batch_32_speedup": 2.0, "cpu": "some processor (avx2)"}
+    latency = {"cpu": "some processor (avx2)", **speedups(3.0, 2.0, 2.0)}
 
     assert missed_targets(quantized, {"weights_share": 0.255, "rms_relative": 0.01}, latency) == ()

@@ -55,8 +55,8 @@ def test_layers_and_large_heads_become_int8_and_stay_close(wide: OnnxModel) -> N
     operators = [node.op_type for node in onnx.load_from_string(quantized.model.content).graph.node]
     assert operators.count("DynamicQuantizeLSTM") == 2
     assert operators.count("MatMulInteger") == 1
-    assert quantized.nodes[:2] == recurrent_nodes(wide.content) == ("lstm.layer0", "lstm.layer1")
-    assert not quantized.float_nodes
+    assert quantized.coverage.nodes[:2] == recurrent_nodes(wide.content) == ("lstm.layer0", "lstm.layer1")
+    assert not quantized.coverage.float_nodes
     assert len(quantized.model.content) < 0.3 * len(wide.content)
     assert 0 < difference.rms_relative < 0.02
     assert difference.cosine > 0.999
@@ -70,8 +70,8 @@ def test_a_layer_with_computed_weights_is_named_instead_of_passed_over(wide: Onn
 
     quantized = quantize(replace(wide, content=proto.SerializeToString()))
 
-    assert quantized.counts == {"MatMul": "1 of 1", "LSTM": "0 of 2"}
-    assert [(node.name, node.reason.split(";")[0]) for node in quantized.left] == [
+    assert quantized.coverage.counts == {"MatMul": "1 of 1", "LSTM": "0 of 2"}
+    assert [(node.name, node.reason.split(";")[0]) for node in quantized.coverage.left] == [
         ("lstm.layer0", "its weights are computed in the graph"),
         ("lstm.layer1", "its weights are computed in the graph"),
     ]
@@ -92,7 +92,7 @@ def test_a_model_of_lstm_and_gru_is_half_quantized_and_says_so(tmp_path: Path) -
     directory = _version(tmp_path, ["LSTM", "GRU", "RNN"])
     job, shown = quiet_job()
 
-    manifest = read_manifest(export_int8(directory, job))
+    manifest = read_manifest(export_int8(directory, job, engine="onnxruntime"))
 
     assert manifest.int8 is not None
     assert manifest.int8.quantized_nodes == ("lstm0",)
@@ -124,7 +124,7 @@ def test_nodes_inside_a_loop_are_quantized_with_the_weights_around_it() -> None:
 
     assert "Loop" in before
     assert inner.count("MatMulInteger") == 2
-    assert quantized.counts["Gemm"] == "2 of 3"  # the cell looks at 4 inputs only
+    assert quantized.coverage.counts["Gemm"] == "2 of 3"  # the cell looks at 4 inputs only
     assert weight_bytes(quantized.model.content) < 0.35 * weight_bytes(runtime.model.content)
     for answer, expected in pairs:
         assert answer["score"] == pytest.approx(expected["score"], rel=0.01)
@@ -138,14 +138,14 @@ def test_nodes_without_names_and_with_the_same_name_are_told_apart(tmp_path: Pat
 
     quantized = quantize(replace(read_model(read_manifest(directory), directory), content=proto.SerializeToString()))
 
-    assert quantized.counts["LSTM"] == "2 of 2"
-    assert len(set(quantized.nodes)) == 2
+    assert quantized.coverage.counts["LSTM"] == "2 of 2"
+    assert len(set(quantized.coverage.nodes)) == 2
 
 
 def _refused(directory: Path, message: str) -> None:
     job, _ = quiet_job()
     with pytest.raises(ExportError, match=message):
-        export_int8(directory, job)
+        export_int8(directory, job, engine="onnxruntime")
     assert [path.name for path in directory.parent.iterdir()] == ["1"]
 
 

@@ -37,7 +37,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("models")
     fp32 = write_lstm(repository, "m", bidirectional=False, stepwise=True)
     job, _ = quiet_job()
-    export_int8(fp32, job, Checks(gate={"rms": 0.1, "cosine": 0.9}))
+    export_int8(fp32, job, Checks(gate={"rms": 0.1, "cosine": 0.9}), engine="onnxruntime")
     export_half(fp32, job)
     write_lstm(repository, "other", equal_lengths=True)
     return repository
@@ -167,7 +167,7 @@ def test_a_metric_is_repeated_if_it_is_given(repository: Path) -> None:
     metric = load_metric("tests.export.judges:accuracy", lower_is_better=False)
     job, _ = quiet_job()
     job = type(job)(data=LABELLED, force=False, console=job.console)
-    export_int8(repository / "m" / "1", job, Checks(metric=metric, gate={"metric": 0.5}))
+    export_int8(repository / "m" / "1", job, Checks(metric=metric, gate={"metric": 0.5}), engine="onnxruntime")
 
     without = _outcomes(repository / "m" / "4")
     with_metric = _outcomes(repository / "m" / "4", Settings(data=LABELLED, device="cpu", metric=metric))

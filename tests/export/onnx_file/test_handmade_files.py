@@ -143,7 +143,7 @@ def test_computed_weights_become_constants_that_int8_finds(tmp_path: Path) -> No
 
     assert manifest.stepwise
     assert difference(runtime, by_file(file)) < LIMIT
-    assert quantized.nodes == ("LSTM_4",)
+    assert quantized.coverage.nodes == ("LSTM_4",)
     assert isinstance(quantized.model, OnnxModel)
 
 
