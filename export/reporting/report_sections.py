@@ -9,6 +9,7 @@ from serving.manifest import Int8, Manifest
 
 Proofs = dict[str, dict[str, float | int | str]]
 ENGINES = {"int8": "INT8 by onnxruntime", "native": "INT8 by the native engine"}
+FORMS = {"fp32": "FP32", **ENGINES, "fp16": "FP16"}
 COMPANY = {"int8": "company", "native": "native_company"}
 COMPANY_NOTE = (
     "onnxruntime scales activations by the largest value in the whole batch, so an answer depends a little on its "
@@ -26,7 +27,7 @@ def precision_sections(manifest: Manifest) -> list[list[str]]:
     return [
         _int8(manifest.int8, proofs) if manifest.int8 is not None else [],
         _saturation(proofs["saturation"]) if "saturation" in proofs else [],
-        _metric(proofs["metric"], manifest.precision) if "metric" in proofs else [],
+        _metric(proofs["metric"]) if "metric" in proofs else [],
         _gate(manifest),
     ]
 
@@ -110,11 +111,11 @@ def _saturation(measured: Measured) -> list[str]:
     ]
 
 
-def _metric(measured: Measured, precision: str) -> list[str]:
+def _metric(measured: Measured) -> list[str]:
+    values = ", ".join(f"{name} {number(measured[form])}" for form, name in FORMS.items() if form in measured)
     sentence = (
-        f"`{measured['function']}` over {measured['rows']} sequences, {measured['better']} is better: FP32 "
-        f"{number(measured['fp32'])}, {precision.upper()} {number(measured[precision])}, a loss of "
-        f"{number(measured['loss'])}."
+        f"`{measured['function']}` over {measured['rows']} sequences, {measured['better']} is better: {values}. The "
+        f"loss of the preferred form is {number(measured['loss'])}."
     )
     return ["## Metric", "", sentence]
 

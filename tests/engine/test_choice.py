@@ -1,6 +1,5 @@
 """Which engine runs a version, and that the native one serves as the other does."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,27 +7,17 @@ import pytest
 
 from serving.clock import SystemClock
 from serving.engine.choice import EngineChoice, EngineName
-from serving.engine.native import library
 from serving.engine.sessions import SessionEngine
 from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import read_manifest
 from serving.plan import NATIVE_DIRECTORY
 from serving.tensors import Layout, Rows, whole_parts
 from tests.support.artefacts import FEATURES, write_lstm
-from tests.support.native import needs_library, write_native
+from tests.support.native import needs_library, unbuilt, write_native
 
 
 def opened(directory: Path, engine: EngineName = "auto") -> SessionEngine:
     return EngineChoice(engine, "cpu").open(read_manifest(directory), directory, threads=1)
-
-
-@pytest.fixture
-def unbuilt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """An installation whose library was not built."""
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "liblstm_native.so")
-    library.load_library.cache_clear()
-    yield
-    library.load_library.cache_clear()
 
 
 @needs_library
@@ -55,29 +44,28 @@ def test_a_version_without_a_native_plan_is_run_by_onnxruntime_whatever_was_aske
     assert opened(write_lstm(tmp_path), "native").name == "onnxruntime"
 
 
-@pytest.mark.usefixtures("unbuilt")
 def test_without_the_library_one_warning_says_what_it_takes_and_the_portable_form_serves(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     choice = EngineChoice("auto", "cpu")
     plain = write_lstm(tmp_path)
-    choice.open(read_manifest(plain), plain, threads=1)
-    assert not caplog.records
+    with unbuilt():
+        choice.open(read_manifest(plain), plain, threads=1)
+        assert not caplog.records
 
-    for number in (1, 2):
-        directory = write_native(tmp_path, version=number)
-        engine = choice.open(read_manifest(directory), directory, threads=1)
-        assert engine.name == "onnxruntime"
-        assert engine.warm_up([(1, 2)], SystemClock())
+        for number in (1, 2):
+            directory = write_native(tmp_path, version=number)
+            engine = choice.open(read_manifest(directory), directory, threads=1)
+            assert engine.name == "onnxruntime"
+            assert engine.warm_up([(1, 2)], SystemClock())
 
     (warning,) = caplog.messages
     assert "compiler" in warning
     assert "model.onnx" in warning
 
 
-@pytest.mark.usefixtures("unbuilt")
 def test_asking_for_the_native_engine_without_its_library_says_what_it_takes() -> None:
-    with pytest.raises(EngineUnavailable, match="compiler"):
+    with unbuilt(), pytest.raises(EngineUnavailable, match="compiler"):
         EngineChoice("native", "cpu")
 
 

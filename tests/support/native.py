@@ -1,5 +1,7 @@
 """Tiny but real versions with a native plan: the LSTM of `tests.support.artefacts`, cut as the exporter would cut it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -8,13 +10,13 @@ import pytest
 from onnx import numpy_helper
 from onnx.utils import Extractor
 
-from serving.engine.native.library import LIBRARY
+from serving.engine.native import library
 from serving.engine.native.weights import FloatLayer, pack
 from serving.manifest import Int8, Manifest, read_manifest, sha256_of
 from serving.plan import NATIVE_DIRECTORY, WEIGHTS_FILE, OnnxPart, Plan, PlanFile, RecurrentPart, ViewPart
 from tests.support.artefacts import write_lstm
 
-needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="the native engine's library was not built")
+needs_library = pytest.mark.skipif(not library.LIBRARY.exists(), reason="the native engine's library was not built")
 
 
 def write_native(
@@ -63,6 +65,19 @@ def float_layer(model: onnx.ModelProto, *, bidirectional: bool) -> FloatLayer:
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     direction = "bidirectional" if bidirectional else "forward"
     return FloatLayer(operator="LSTM", direction=direction, w=arrays["W"], r=arrays["R"], b=arrays["B"])
+
+
+@contextmanager
+def unbuilt() -> Iterator[None]:
+    """Within it the installation is one whose library was not built."""
+    built = library.LIBRARY
+    library.LIBRARY = built.with_name("absent.so")
+    library.load_library.cache_clear()
+    try:
+        yield
+    finally:
+        library.LIBRARY = built
+        library.load_library.cache_clear()
 
 
 def plan_file(path: Path) -> PlanFile:
