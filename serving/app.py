@@ -103,7 +103,7 @@ class _Loader:
     def load(self, manifest: Manifest, policy: Policy, directory: Path) -> Runner:
         threads = max(1, self._threads // policy.instances)
         engine = self._choice.open(manifest, directory, threads=threads)
-        cost = CostModel()
+        cost = CostModel(padding_free=engine.padding_free)
         cost.warm_start(engine.warm_up(_warm_up_shapes(policy), self._clock))
         log.info(
             "loaded %s version %d: %s on %s by %s, %s",

@@ -77,7 +77,7 @@ class ServerMetrics:
         self.engine_run = self._histogram("lstm_engine_run_seconds", "One engine call, packing and scattering included")
         self.batch_rows = self._histogram("lstm_batch_rows", "Rows per engine call", ROWS_BUCKETS)
         self.padding_efficiency = self._histogram(
-            "lstm_padding_efficiency_ratio", "Steps asked for over steps computed, per engine call", RATIO_BUCKETS
+            "lstm_padding_efficiency_ratio", "Real steps over padded ones, per engine call", RATIO_BUCKETS
         )
         self.batch_failures = Counter(
             "lstm_batch_failures", "Engine calls that raised", MODEL_LABELS, registry=self.registry

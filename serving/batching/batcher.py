@@ -191,7 +191,7 @@ class Batcher:
             batch: that ran as a whole.
             seconds: from when the engine was free for it until it was finished.
         """
-        self._cost.observe(rows=batch.rows, steps=batch.steps, seconds=seconds)
+        self._cost.observe(rows=batch.rows, steps=batch.steps, real_steps=batch.real_steps, seconds=seconds)
         self._forecast.ran(batch)
         self._look_anew()
 
@@ -281,7 +281,7 @@ class Batcher:
         for row in pick.rows:
             row.planned = min(row.done + pick.steps, row.length)
         spans = tuple(Span(row.ticket.id, row.index, row.done, row.planned) for row in pick.rows)
-        seconds = self._cost.seconds(len(spans), pick.steps)
+        seconds = self._cost.seconds(len(spans), pick.steps, sum(span.stop - span.start for span in spans))
         self._ends_ns[spans[0]] = now_ns + int(seconds * NANOSECONDS)
         self._look_anew()
         return Batch(spans=spans, steps=pick.steps, predicted_seconds=seconds, company=self._live_rows)

@@ -1,8 +1,9 @@
-"""What an engine call costs, learned from calls: seconds = call + row * rows + step * steps + row_step * rows * steps.
+"""What an engine call costs, learned from calls: seconds = call + row * rows + step * steps + row_step * area.
 
-`call` is what any call costs, `row` what each row adds to a call (packing, scattering), `step` what a step costs with
-however few rows (the weights are read once per step), `row_step` what a row adds to a step. One model per batcher, so
-per model and number of instances.
+`call` is what any call costs, `row` what each row adds to a call (packing, scattering), `step` what a step of the
+longest row costs with however few rows (the weights are read once per step), `row_step` what a row adds to a step. The
+area is rows * steps, for an engine that computes what it is given, padding and all; for one that leaves padding out it
+is the sum of the rows' real steps. One model per batcher, so per model and number of instances.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,16 +38,17 @@ class Coefficients:
     step: float
     row_step: float
 
-    def seconds(self, rows: int, steps: int) -> float:
-        """Return the seconds of a call."""
-        return self.call + rows * self.row + steps * (self.step + rows * self.row_step)
+    def seconds(self, rows: int, steps: int, area: int) -> float:
+        """Return the seconds of a call of rows up to so long, that computes `area` of its `rows * steps` steps."""
+        full = self.call + rows * self.row + steps * (self.step + rows * self.row_step)
+        return full - (rows * steps - area) * self.row_step
 
     def fixed(self, rows: int) -> float:
         """Return the seconds of a call of so many rows beside its steps."""
         return self.call + rows * self.row
 
     def per_step(self, rows: int) -> float:
-        """Return the seconds of one step of so many rows."""
+        """Return the seconds of one step of so many rows, none of them at its end."""
         return self.step + rows * self.row_step
 
 
@@ -60,8 +62,8 @@ class _Equations:
     def fade(self, factor: float) -> None:
         self.sums = [[each * factor for each in row] for row in self.sums]
 
-    def add(self, rows: int, steps: int, seconds: float, weight: float) -> None:
-        features = [value / unit for value, unit in zip((1, rows, steps, rows * steps), UNITS, strict=True)]
+    def add(self, call: Sequence[int], seconds: float, weight: float) -> None:
+        features = [value / unit for value, unit in zip(call, UNITS, strict=True)]
         for row, feature in zip(self.sums, features, strict=True):
             scaled = weight * feature
             for column, other in enumerate(features):
@@ -76,7 +78,9 @@ class CostModel:
     not show now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, padding_free: bool = False) -> None:
+        """Start with a guess; `padding_free` is the engine's (see `serving.engine.base.Engine`)."""
+        self.padding_free = padding_free
         self._anchors = _Equations()
         self._recent = _Equations()
         self._pace = 1.0
@@ -88,31 +92,39 @@ class CostModel:
         now = self.coefficients()
         return (
             f"CostModel({now.call * 1e6:.0f} us + {now.row * 1e6:.1f} us per row + {now.step * 1e6:.1f} us per step "
-            f"+ {now.row_step * 1e6:.2f} us per row and step)"
+            f"+ {now.row_step * 1e6:.2f} us per row and {'real step' if self.padding_free else 'step'})"
         )
 
     def warm_start(self, calls: Iterable[tuple[int, int, float]]) -> None:
-        """Learn from calls (rows, steps, seconds) made before any traffic; they stay a part of the model."""
+        """Learn from calls (rows, steps of each, seconds) made before any traffic; they stay a part of the model."""
         for rows, steps, measured in calls:
             seconds = max(measured, FLOOR_SECONDS)
-            self._anchors.add(rows, steps, seconds, ANCHOR_WEIGHT / seconds**2)
+            self._anchors.add((1, rows, steps, rows * steps), seconds, ANCHOR_WEIGHT / seconds**2)
             self._at_load = self._coefficients = self._fit()
 
-    def observe(self, *, rows: int, steps: int, seconds: float) -> None:
-        """Learn from a call of traffic."""
-        predicted = self.seconds(rows, steps)
+    def observe(self, *, rows: int, steps: int, seconds: float, real_steps: int | None = None) -> None:
+        """Learn from a call of traffic.
+
+        Args:
+            rows: of the call.
+            steps: of its longest row.
+            seconds: that it took.
+            real_steps: of all its rows in sum; None if they are equally long.
+        """
+        area = self._area(rows, steps, real_steps)
+        predicted = self.coefficients().seconds(rows, steps, area)
         error = seconds / predicted - 1.0
         self._recent.fade(1.0 - 1.0 / MEMORY_CALLS)
         weight = _clipped(error) / error if error else 1.0
-        self._recent.add(rows, steps, seconds / self._pace, weight * (self._pace / predicted) ** 2)
-        at_load = predicted if self._at_load is None else self._pace * self._at_load.seconds(rows, steps)
+        self._recent.add((1, rows, steps, area), seconds / self._pace, weight * (self._pace / predicted) ** 2)
+        at_load = predicted if self._at_load is None else self._pace * self._at_load.seconds(rows, steps, area)
         pace = self._pace * (1.0 + _clipped(seconds / at_load - 1.0) / PACE_CALLS)
         self._pace = max(PACES[0], min(PACES[1], pace))
         self._stale = True
 
-    def seconds(self, rows: int, steps: int) -> float:
-        """Predict a call of `rows` rows padded to `steps` steps."""
-        return self.coefficients().seconds(rows, steps)
+    def seconds(self, rows: int, steps: int, real_steps: int | None = None) -> float:
+        """Predict a call of `rows` rows padded to `steps` steps, of which `real_steps` are real; None if all are."""
+        return self.coefficients().seconds(rows, steps, self._area(rows, steps, real_steps))
 
     def coefficients(self) -> Coefficients:
         """Return what has been learned so far."""
@@ -120,6 +132,10 @@ class CostModel:
             self._stale = False
             self._coefficients = self._fit()
         return self._coefficients
+
+    def _area(self, rows: int, steps: int, real_steps: int | None) -> int:
+        """Return the steps that the engine computes for all rows in sum."""
+        return real_steps if self.padding_free and real_steps is not None else rows * steps
 
     def _fit(self) -> Coefficients:
         """Solve for non-negative coefficients: drop the most negative one and solve again (active set)."""

@@ -171,19 +171,18 @@ class Forecast:
         self._ideal_seconds = 0.0
         self._real_seconds = 0.0
         self.waste = 1.0
-        """Seconds of recent calls over what they would take full and without padding."""
+        """Seconds of recent calls over what they would take full and with rows of one length."""
         self._known: Coefficients | None = None
         self._most_rows = 1
         self._rates: dict[int, Rates] = {}  # by company; kept until the cost model learns
 
     def ran(self, batch: Batch) -> None:
-        """Learn from a call by how much padding, and company that did not fit, make work dearer than it could be."""
-        rates = self.rates(batch.company)
-        steps = sum(span.stop - span.start for span in batch.spans)
+        """Learn from a call how much dearer unequal rows, and company that did not fit, make work than it could be."""
+        rates, steps = self.rates(batch.company), batch.real_steps
         ideal = (rates.per_row * batch.rows + rates.per_step * steps) * self._instances / self.waste
         keep = 1.0 - 1.0 / MEMORY_CALLS
         self._ideal_seconds = self._ideal_seconds * keep + ideal
-        self._real_seconds = self._real_seconds * keep + self._cost.seconds(batch.rows, batch.steps)
+        self._real_seconds = self._real_seconds * keep + self._cost.seconds(batch.rows, batch.steps, steps)
         self.waste = max(1.0, self._real_seconds / self._ideal_seconds)
         self._rates.clear()
 

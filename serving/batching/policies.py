@@ -10,7 +10,7 @@ from typing import Protocol
 
 from serving.batching.cost import Coefficients, CostModel
 from serving.batching.tickets import NANOSECONDS, Row, Ticket
-from serving.batching.window import cheapest_group
+from serving.batching.window import cheapest_group, quickest_group
 
 KNEE = 0.8
 """Rows per batch are worth adding until a row costs no more than 1 / KNEE of what it costs in an endless batch."""
@@ -111,7 +111,7 @@ class Stepwise:
         """Take the most urgent rows, and the chunk that gets most real steps done per second.
 
         A chunk that ends where a short row ends wastes nothing on that row, but costs a call of its own: the cost model
-        weighs the two.
+        weighs the two, and knows whether the short row's padding costs anything.
         """
         del now_ns
         rows = waiting[:most_rows]
@@ -120,13 +120,12 @@ class Stepwise:
         return Pick(rows=rows, steps=limit if self._steps is not None else self._best_chunk(rows, limit))
 
     def _best_chunk(self, rows: Sequence[Row], limit: int) -> int:
-        now = self._cost.coefficients()
-        fixed, per_step = now.fixed(len(rows)), now.per_step(len(rows))
         remaining = sorted(row.remaining for row in rows)
         best, best_rate, finished = limit, 0.0, 0
         for position, steps in enumerate(remaining):
             chunk = min(steps, limit)
-            rate = (finished + (len(rows) - position) * chunk) / (fixed + chunk * per_step)
+            real_steps = finished + (len(rows) - position) * chunk
+            rate = real_steps / self._cost.seconds(len(rows), chunk, real_steps)
             if rate >= best_rate:
                 best, best_rate = chunk, rate
             if steps >= limit:
@@ -167,9 +166,10 @@ class WholeSequence(_Uncut):
     """Similar lengths together, for models that need each sequence at once (bidirectional, attention)."""
 
     def pick(self, waiting: Sequence[Row], *, most_rows: int, now_ns: int) -> Pick:
-        """Cut a window of the queue, sorted by length, where it costs least; take the group of the most urgent row."""
+        """Take, of a window of the queue sorted by length, the group around the most urgent row that suits it best."""
         window = waiting[: WINDOW_BATCHES * most_rows]
-        group = cheapest_group(window, self._cost, most_rows)
+        group_of = quickest_group if self._cost.padding_free else cheapest_group
+        group = group_of(window, self._cost, most_rows)
         self._leave_in_time(group, window[0], now_ns)
         return Pick(rows=group, steps=max(row.length for row in group))
 
@@ -181,10 +181,13 @@ class WholeSequence(_Uncut):
             (row for row in group if row is not strictest and row is not urgent), key=lambda row: row.length
         )
         least_steps = max(strictest.length, urgent.length)
-        if self._cost.seconds(len(group) - len(others), least_steps) > seconds_left:
+        real_steps = sum(row.length for row in group)
+        others_steps = sum(row.length for row in others)
+        if self._cost.seconds(len(group) - len(others), least_steps, real_steps - others_steps) > seconds_left:
             return
-        while others and self._cost.seconds(len(group), max(least_steps, others[-1].length)) > seconds_left:
-            group.remove(others.pop())
+        while others and self._cost.seconds(len(group), max(least_steps, others[-1].length), real_steps) > seconds_left:
+            group.remove(others[-1])
+            real_steps -= others.pop().length
 
 
 class EqualLengths(_Uncut):

@@ -123,9 +123,14 @@ class Batch:
         return len(self.spans)
 
     @property
+    def real_steps(self) -> int:
+        """Steps of all rows that are not padding."""
+        return sum(span.stop - span.start for span in self.spans)
+
+    @property
     def padding_efficiency(self) -> float:
-        """Steps asked for over steps computed, 0 < ratio <= 1."""
-        return sum(span.stop - span.start for span in self.spans) / (len(self.spans) * self.steps)
+        """Real steps over padded ones, 0 < ratio <= 1."""
+        return self.real_steps / (len(self.spans) * self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,19 +13,23 @@ SECOND_NS = 1_000_000_000
 class Engine:
     """What calls take, by an exact formula."""
 
-    def __init__(self, *, call: float = 2e-4, step: float = 5e-5, row_step: float = 5e-6) -> None:
-        """Take seconds per call, per step, and per row and step."""
+    def __init__(
+        self, *, call: float = 2e-4, step: float = 5e-5, row_step: float = 5e-6, padding_free: bool = False
+    ) -> None:
+        """Take seconds per call, per step, and per row and step, and whether only real steps count in the last."""
         self.call = call
         self.step = step
         self.row_step = row_step
+        self.padding_free = padding_free
 
-    def seconds(self, rows: int, steps: int) -> float:
-        """Return what a call of so many rows, padded to so many steps, takes."""
-        return self.call + self.step * steps + self.row_step * rows * steps
+    def seconds(self, rows: int, steps: int, real_steps: int | None = None) -> float:
+        """Return what a call of so many rows, padded to so many steps, takes; all of them real with None."""
+        area = rows * steps if real_steps is None or not self.padding_free else real_steps
+        return self.call + self.step * steps + self.row_step * area
 
     def warm_cost(self) -> CostModel:
-        """Make a cost model that has seen the calls of a warm-up."""
-        cost = CostModel()
+        """Make a cost model of this engine that has seen the calls of a warm-up."""
+        cost = CostModel(padding_free=self.padding_free)
         cost.warm_start([(rows, steps, self.seconds(rows, steps)) for rows, steps in WARM_UP_SHAPES])
         return cost
 

@@ -39,6 +39,7 @@ class Outcome:
     late: list[Arrival] = field(default_factory=list)
     refused: list[tuple[Arrival, Refused]] = field(default_factory=list)
     busy_seconds: float = 0.0
+    calls: int = 0
     ended_ns: int = 0
 
     @property
@@ -132,9 +133,11 @@ class Simulation:
             if decision.batch is None:
                 return
             self._free -= 1
-            seconds = self._engine.seconds(decision.batch.rows, decision.batch.steps) * self._noise()
+            batch = decision.batch
+            seconds = self._engine.seconds(batch.rows, batch.steps, batch.real_steps) * self._noise()
             self.outcome.busy_seconds += seconds
-            self._push(now_ns + max(1, round(seconds * SECOND_NS)), (decision.batch, seconds))
+            self.outcome.calls += 1
+            self._push(now_ns + max(1, round(seconds * SECOND_NS)), (batch, seconds))
 
     def _finish(self, batch: Batch, seconds: float, now_ns: int) -> None:
         self._free += 1

@@ -21,7 +21,7 @@ from serving.batching.policies import LARGEST_AUTO_ROWS, LEAST_AUTO_ROWS, latest
 from serving.batching.tickets import Row
 from tests.batching.house import SECOND_NS, Engine, seeded, ticket, tickets
 from tests.batching.simulator import log_normal_steps
-from tests.batching.test_window import ENGINES, run_to_the_end
+from tests.batching.test_window import ENGINES, PADDING_FREE_ENGINES, run_to_the_end
 
 ENGINE = Engine()
 POLICIES: dict[str, Callable[[CostModel], Policy]] = {
@@ -46,7 +46,7 @@ def picked(policy: Policy, *these: Ticket, most_rows: int = 4, now_ns: int = 0) 
 
 @given(
     lengths=st.lists(st.integers(1, 80), min_size=1, max_size=40),
-    engine=ENGINES,
+    engine=st.one_of(ENGINES, PADDING_FREE_ENGINES),
     tick_seconds=st.sampled_from((1e-3, 1e-2, 1.0)),
 )
 def test_no_other_chunk_gets_more_real_steps_done_per_second(
@@ -58,7 +58,8 @@ def test_no_other_chunk_gets_more_real_steps_done_per_second(
     remaining = [row.remaining for row in pick.rows]
 
     def rate(steps: int) -> float:
-        return sum(min(each, steps) for each in remaining) / cost.seconds(len(remaining), steps)
+        real_steps = sum(min(each, steps) for each in remaining)
+        return real_steps / cost.seconds(len(remaining), steps, real_steps)
 
     limit = min(max(remaining), policy.chunk_steps(len(remaining)))
     assert 1 <= pick.steps <= limit

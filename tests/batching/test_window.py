@@ -1,4 +1,4 @@
-"""The cheapest cut of a window, against every cut that there is."""
+"""The cheapest cut of a window, against every cut that there is; without padding, the quickest group of it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,15 +8,22 @@ from hypothesis import strategies as st
 
 from serving.batching import Batcher, CostModel, Fifo, Policy, WholeSequence
 from serving.batching.tickets import Row
-from serving.batching.window import cheapest_group
+from serving.batching.window import cheapest_group, quickest_group
 from tests.batching.house import Engine, ticket, tickets
 
-ENGINES = st.builds(
-    Engine,
-    call=st.sampled_from((1e-6, 1e-4, 1e-2)),
-    step=st.sampled_from((1e-6, 5e-5, 1e-3)),
-    row_step=st.sampled_from((1e-6, 5e-6, 1e-4)),
-)
+
+def engines(*, padding_free: bool) -> st.SearchStrategy[Engine]:
+    return st.builds(
+        Engine,
+        call=st.sampled_from((1e-6, 1e-4, 1e-2)),
+        step=st.sampled_from((1e-6, 5e-5, 1e-3)),
+        row_step=st.sampled_from((1e-6, 5e-6, 1e-4)),
+        padding_free=st.just(padding_free),
+    )
+
+
+ENGINES = engines(padding_free=False)
+PADDING_FREE_ENGINES = engines(padding_free=True)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=7)
 
 
@@ -101,3 +108,30 @@ def test_padding_may_grow_where_a_step_costs_much_and_a_row_next_to_nothing() ->
 
     assert ours < fifo
     assert ours_real < fifo_real
+
+
+@given(lengths=LENGTHS, engine=PADDING_FREE_ENGINES, most_rows=st.integers(1, 7))
+def test_without_padding_no_other_full_group_around_the_most_urgent_row_is_quicker(
+    lengths: list[int], engine: Engine, most_rows: int
+) -> None:
+    """In real steps per second, among all groups of neighbours in length."""
+    window = rows_of(lengths)
+    size = min(most_rows, len(window))
+    ordered = sorted(window, key=lambda row: row.length)
+    groups = [ordered[start : start + size] for start in range(len(ordered) - size + 1)]
+
+    def rate(group: Sequence[Row]) -> float:
+        steps = [row.length for row in group]
+        return sum(steps) / engine.seconds(len(steps), max(steps), sum(steps))
+
+    group = quickest_group(window, engine.warm_cost(), most_rows)
+
+    assert window[0] in group
+    assert len(group) == size
+    assert rate(group) == pytest.approx(max(rate(each) for each in groups if window[0] in each), rel=1e-6)
+
+
+def test_without_padding_rows_of_one_length_go_in_the_order_of_their_urgency() -> None:
+    window = rows_of([30] * 5)
+
+    assert quickest_group(window, Engine(padding_free=True).warm_cost(), 3) == window[:3]

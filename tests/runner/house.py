@@ -37,6 +37,7 @@ class SummingEngine:
 
     device = "cpu"
     threads = 1
+    padding_free = False
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
