@@ -6,7 +6,7 @@ NATIVE := serving/engine/native
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 20
 
 .PHONY: demo
 demo: .venv/.installed-demo ## train, export, quantize, serve and call three models on real data
@@ -19,6 +19,10 @@ benchmark: .venv/.installed-demo ## INT8 against FP32 on this machine: bytes, ti
 .PHONY: bench
 bench: .venv/.installed-demo ## the server against its engine's limit and grpcio's own floor, on two cores
 	$(BIN)/python -m loadtests.benchmarks.serving
+
+.PHONY: bench-native
+bench-native: .venv/.installed-demo ## the native INT8 engine against onnxruntime: time, error, answers to the bit
+	$(BIN)/python -m loadtests.benchmarks.native
 
 .PHONY: test
 test: check ## lint, types, and every test

@@ -1,8 +1,9 @@
 """Timings of exported models that take turns, so that what disturbs the machine disturbs all of them alike."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -48,18 +49,29 @@ def take_turns(
     Raises:
         ExportError: a model fails on the row.
     """
-    feeds = {name: runtime.feed([row] * batch_rows) for name, runtime in runtimes.items()}
-    for name, runtime in runtimes.items():
-        runtime.run(feeds[name])
-    seconds: dict[str, list[float]] = {name: [] for name in runtimes}
-    order = list(runtimes)
+    calls = {name: partial(runtime.run, runtime.feed([row] * batch_rows)) for name, runtime in runtimes.items()}
+    return time_in_turns(calls, rounds=rounds, budget_seconds=budget_seconds)
+
+
+def time_in_turns(
+    calls: Mapping[str, Callable[[], object]], *, rounds: int, budget_seconds: float
+) -> dict[str, Seconds]:
+    """Time calls; every round makes each once, after one round that is not timed.
+
+    Returns:
+        float64[rounds] by name: seconds of the call in each round.
+    """
+    for call in calls.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
     started = time.perf_counter()
     for number in range(rounds):
         if number >= LEAST_ROUNDS and time.perf_counter() - started > budget_seconds:
             break
-        # Every second round goes the other way: what a model finds in the caches depends on who ran before it.
+        # Every second round goes the other way: what a call finds in the caches depends on who ran before it.
         for name in order if number % 2 == 0 else reversed(order):
             before = time.perf_counter()
-            runtimes[name].run(feeds[name])
+            calls[name]()
             seconds[name].append(time.perf_counter() - before)
     return {name: np.array(times) for name, times in seconds.items()}
