@@ -19,7 +19,7 @@ __attribute__((always_inline)) inline void strip(const Strip& s) {
 #pragma GCC unroll 8
     for (int gate = 0; gate < Gates; ++gate)
 #pragma GCC unroll 8
-      for (int v = 0; v < 2; ++v) sums[row][gate][v] = _mm256_set1_epi32(-kZero * s.sums[row]);
+      for (int v = 0; v < 2; ++v) sums[row][gate][v] = _mm256_set1_epi32(s.offsets[row]);
   const __m256i ones = _mm256_set1_epi16(1);
   const uint8_t* weights = s.weights;
   const int8_t* values = s.values;
@@ -47,12 +47,7 @@ __attribute__((always_inline)) inline void strip(const Strip& s) {
         }
     }
   }
-#pragma GCC unroll 8
-  for (int row = 0; row < Rows; ++row)
-#pragma GCC unroll 8
-    for (int gate = 0; gate < Gates; ++gate)
-#pragma GCC unroll 8
-      for (int v = 0; v < 2; ++v) scale_and_add(s, row, gate, v, sums[row][gate][v]);
+  finish(s, sums);
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ inline F sub(F a, F b) { return _mm512_sub_ps(a, b); }
 inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
 inline F div(F a, F b) { return _mm512_div_ps(a, b); }
 inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+inline F minus_product(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }
 inline F lesser(F a, F b) { return _mm512_min_ps(a, b); }
 inline F greater(F a, F b) { return _mm512_max_ps(a, b); }
 inline F power2(F shifted) {
@@ -40,7 +41,7 @@ __attribute__((always_inline)) inline void strip(const Strip& s) {
 #pragma GCC unroll 8
   for (int row = 0; row < Rows; ++row)
 #pragma GCC unroll 8
-    for (int gate = 0; gate < Gates; ++gate) sums[row][gate] = _mm512_set1_epi32(-kZero * s.sums[row]);
+    for (int gate = 0; gate < Gates; ++gate) sums[row][gate] = _mm512_set1_epi32(s.offsets[row]);
   const uint8_t* weights = s.weights;
   for (int quad = 0; quad < s.octets * 2; ++quad, weights += 4 * kUnits) {
 #pragma GCC unroll 8

@@ -16,7 +16,7 @@ __attribute__((always_inline)) inline void strip(const Strip& s) {
 #pragma GCC unroll 8
     for (int gate = 0; gate < Gates; ++gate)
 #pragma GCC unroll 8
-      for (int v = 0; v < 2; ++v) sums[row][gate][v] = _mm256_set1_epi32(-kZero * s.sums[row]);
+      for (int v = 0; v < 2; ++v) sums[row][gate][v] = _mm256_set1_epi32(s.offsets[row]);
   const uint8_t* weights = s.weights;
   for (int quad = 0; quad < s.octets * 2; ++quad, weights += 4 * kUnits) {
 #pragma GCC unroll 8
@@ -31,12 +31,7 @@ __attribute__((always_inline)) inline void strip(const Strip& s) {
         }
     }
   }
-#pragma GCC unroll 8
-  for (int row = 0; row < Rows; ++row)
-#pragma GCC unroll 8
-    for (int gate = 0; gate < Gates; ++gate)
-#pragma GCC unroll 8
-      for (int v = 0; v < 2; ++v) scale_and_add(s, row, gate, v, sums[row][gate][v]);
+  finish(s, sums);
 }
 
 }  // namespace

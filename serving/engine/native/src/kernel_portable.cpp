@@ -22,6 +22,7 @@ inline F sub(F a, F b) { return a - b; }
 inline F mul(F a, F b) { return a * b; }
 inline F div(F a, F b) { return a / b; }
 inline F fma(F a, F b, F c) { return __builtin_fmaf(a, b, c); }
+inline F minus_product(F a, F b, F c) { return __builtin_fmaf(-a, b, c); }
 inline F lesser(F a, F b) { return a < b ? a : b; }
 inline F greater(F a, F b) { return a > b ? a : b; }
 inline F power2(F shifted) {
@@ -52,11 +53,12 @@ inline float largest_distance(const float* x, int columns, float* middle) {
   return greater(high - *middle, *middle - low);
 }
 
-inline int round_row(const float* x, int columns, int stride, float middle, float inverse, int8_t* values, int32_t* sum) {
-  *sum = 0;
+inline int round_row(const float* x, int columns, int stride, float middle, float inverse, int8_t* values,
+                     int32_t* offset) {
+  *offset = 0;
   for (int i = 0; i < stride; ++i) {
     values[i] = i < columns ? static_cast<int8_t>(__builtin_lrintf((x[i] - middle) * inverse)) : 0;
-    *sum += values[i];
+    *offset -= kZero * values[i];
   }
   int largest = 0;
   for (int i = 0; i < stride; i += kOctet)
@@ -72,16 +74,16 @@ inline int round_row(const float* x, int columns, int stride, float middle, floa
   return largest;
 }
 
-inline bool quantize_row(const float* x, int columns, int stride, int8_t* values, int32_t* sum, float* scale,
+inline bool quantize_row(const float* x, int columns, int stride, int8_t* values, int32_t* offset, float* scale,
                          float* middle) {
   float centre = 0.0f;
   const float largest = middle == nullptr ? largest_magnitude(x, columns) : largest_distance(x, columns, &centre);
   if (!(largest < kLargestRow)) return false;
   Scale s = first_scale(largest);
-  const int group = round_row(x, columns, stride, centre, s.inverse, values, sum);
+  const int group = round_row(x, columns, stride, centre, s.inverse, values, offset);
   if (group > kLargestGroup) {
     s = wider_scale(s, group);
-    round_row(x, columns, stride, centre, s.inverse, values, sum);
+    round_row(x, columns, stride, centre, s.inverse, values, offset);
   }
   *scale = s.scale;
   if (middle != nullptr) *middle = centre;
@@ -93,7 +95,7 @@ void strip(const Strip& s) {
   for (int row = 0; row < Rows; ++row)
     for (int gate = 0; gate < Gates; ++gate) {
       int32_t sums[kUnits];
-      for (int unit = 0; unit < kUnits; ++unit) sums[unit] = -kZero * s.sums[row];
+      for (int unit = 0; unit < kUnits; ++unit) sums[unit] = s.offsets[row];
       const uint8_t* weights = s.weights + gate * s.gate_bytes;
       const int8_t* values = s.values + static_cast<size_t>(row) * s.stride;
       for (int quad = 0; quad < s.octets * 2; ++quad, weights += 4 * kUnits, values += 4)

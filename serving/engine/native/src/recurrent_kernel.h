@@ -1,6 +1,6 @@
 // The recurrence itself, once for all processors. A file that includes it has defined, in its own unnamed namespace:
 //   F, kWidth                                  a vector of floats and how many it has
-//   load store set1 add sub mul div fma lesser greater power2
+//   load store set1 add sub mul div lesser greater power2; fma: a * b + c; minus_product: c - a * b
 //   kTile, kVectors                            rows of a full tile; vectors that hold 16 channels
 //   quantize_row(...)                          floats to bytes, with what the tiles need beside them
 //   strip<rows, gates>(Strip)                  exact products of some rows with 16 channels of some gates
@@ -25,28 +25,26 @@ namespace {
 constexpr float kLargestExponent = 20.0f;
 
 struct Exponential {
-  F power, rest;  // e^x = power * (1 + rest)
+  F power, rest;  // e^-x = power * (1 - rest)
 };
 
-// e^x = 2^n * e^f with |f| <= ln(2) / 2, as 1 + f + f^2 * P(f); P's coefficients minimise the largest relative error, which
-// is 1.1e-7 before rounding. Sigmoid and tanh made of it are within 3e-7 of the true ones.
-inline Exponential exponential(F x) {
+// e^-x = 2^n * e^-f with |f| <= ln(2) / 2, as 1 - (f - f^2 * P(f)); P's coefficients minimise the largest relative error,
+// which is 1.1e-7 before rounding. Sigmoid and tanh made of it are within 3e-7 of the true ones.
+inline Exponential exponential_of_minus(F x) {
   x = greater(lesser(x, set1(kLargestExponent)), set1(-kLargestExponent));
   const F magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
-  const F shifted = fma(x, set1(1.44269504088896341f), magic);
-  const F f = fma(sub(shifted, magic), set1(-0.69314718055994531f), x);
-  F p = fma(f, set1(8.314776726e-3f), set1(4.189046049e-2f));
+  const F shifted = fma(x, set1(-1.44269504088896341f), magic);
+  const F f = fma(sub(shifted, magic), set1(0.69314718055994531f), x);
+  F p = fma(f, set1(8.314776726e-3f), set1(-4.189046049e-2f));
   p = fma(p, f, set1(0.1666708897f));
-  p = fma(p, f, set1(0.4999922974f));
+  p = fma(p, f, set1(-0.4999922974f));
   return {power2(shifted), fma(mul(f, f), p, f)};
 }
 
-inline F negative(F x) { return sub(set1(0.0f), x); }
-
 // 1 + e^-x: the divisor of a sigmoid.
 inline F sigmoid_divisor(F x) {
-  const Exponential e = exponential(negative(x));
-  return add(set1(1.0f), fma(e.power, e.rest, e.power));
+  const Exponential e = exponential_of_minus(x);
+  return add(set1(1.0f), minus_product(e.power, e.rest, e.power));
 }
 
 // 1 - e^-2x and 1 + e^-2x: a tanh is their quotient. The first is exact near zero too.
@@ -55,9 +53,9 @@ struct Tanh {
 };
 
 inline Tanh tanh_parts(F x) {
-  const Exponential e = exponential(mul(set1(-2.0f), x));
-  const F minus_one = fma(e.power, e.rest, sub(e.power, set1(1.0f)));
-  return {negative(minus_one), add(set1(2.0f), minus_one)};
+  const Exponential e = exponential_of_minus(add(x, x));
+  const F dividend = fma(e.power, e.rest, sub(set1(1.0f), e.power));
+  return {dividend, sub(set1(2.0f), dividend)};
 }
 
 inline F sigmoid(F x) { return div(set1(1.0f), sigmoid_divisor(x)); }
@@ -77,7 +75,7 @@ constexpr int gates_at_once(int rows, int gates) {
 
 __attribute__((always_inline)) inline Strip moved(Strip s, int row, int gate) {
   s.values += static_cast<size_t>(row) * s.stride;
-  s.sums += row;
+  s.offsets += row;
   s.row_scales += row;
   s.weights += gate * s.gate_bytes;
   if (s.middles != nullptr) {
@@ -117,7 +115,7 @@ inline Strip strip_of(const Matrix& matrix, int gates, int block, int first, con
   s.channel_scales = matrix.scales + (static_cast<size_t>(block) * gates + first) * kUnits;
   s.stride = activations.stride;
   s.values = activations.values + static_cast<size_t>(row) * s.stride;
-  s.sums = activations.sums + row;
+  s.offsets = activations.offsets + row;
   s.row_scales = activations.scales + row;
   if (activations.middles != nullptr) {
     s.middles = activations.middles + row;
@@ -128,7 +126,7 @@ inline Strip strip_of(const Matrix& matrix, int gates, int block, int first, con
 
 inline bool quantize(const float* x, int columns, const Activations& to, int row) {
   return quantize_row(x, columns, to.stride, to.values + static_cast<size_t>(row) * to.stride,
-                      to.sums + row, to.scales + row, to.middles == nullptr ? nullptr : to.middles + row);
+                      to.offsets + row, to.scales + row, to.middles == nullptr ? nullptr : to.middles + row);
 }
 
 // ---- the recurrence ----
@@ -239,13 +237,19 @@ class Recurrence {
       } else {
         multiply_state<0, kGates>(block, addend, product_row());
       }
-      for (int row = 0; row < active_; ++row)
-        for (int unit = 0; unit < kUnits; unit += kWidth)
-          cell(row, block * kUnits + unit, gates(row) + unit, addend + row * product_row() + unit, block, unit);
+      // Two passes: what a cell computes is one long chain, and half of it leaves a processor room for twice the cells.
+      if constexpr (Kind != Operator::kRnn)
+        for (int row = 0; row < active_; ++row)
+          for (int unit = 0; unit < kUnits; unit += kWidth) begin_cell(row, gates(row) + unit, block, unit);
+      if (!resets_first())
+        for (int row = 0; row < active_; ++row)
+          for (int unit = 0; unit < kUnits; unit += kWidth)
+            end_cell(row, gates(row) + unit, addend + row * product_row() + unit, block, unit);
     }
-    if constexpr (Kind == Operator::kGru)
-      if (!layer_.linear_before_reset) reset_first(inputs);
+    if (resets_first()) reset_first(inputs);
   }
+
+  bool resets_first() const { return Kind == Operator::kGru && !layer_.linear_before_reset; }
 
   // GRU whose reset gate acts on the state before the candidate's product (the definition of Cho et al., 2014).
   void reset_first(const float* inputs) {
@@ -265,41 +269,54 @@ class Recurrence {
     store(state, fma(update, sub(load(state), candidate), candidate));
   }
 
-  void cell(int row, int at, const float* gate, const float* input, int block, int unit) {
+  // LSTM: the next c. GRU: its two gates, in their places or where the product of the reset state needs them.
+  void begin_cell(int row, float* gate, int block, int unit) {
+    const int at = block * kUnits + unit;
     if constexpr (Kind == Operator::kLstm) {
-      lstm_cell(row, at, gate, block, unit);
-    } else if constexpr (Kind == Operator::kGru) {
+      F input = load(gate), forget = load(gate + 2 * kUnits);
+      const Tanh candidate = tanh_parts(load(gate + 3 * kUnits));
+      const F before = load(c(row) + at);
+      if (const float* peephole = peepholes(block, unit); peephole != nullptr) {
+        input = fma(load(peephole), before, input);
+        forget = fma(load(peephole + 2 * kUnits), before, forget);
+      }
+      const F kept = div(before, sigmoid_divisor(forget));
+      const F added = div(candidate.dividend, mul(sigmoid_divisor(input), candidate.divisor));
+      store(c(row) + at, add(kept, added));
+    } else {
       const F update = sigmoid(load(gate)), reset = sigmoid(load(gate + kUnits));
-      if (layer_.linear_before_reset) {
-        const F candidate = tanh_of(fma(reset, load(gate + 2 * kUnits), load(input + 2 * kUnits)));
-        blend(h(row) + at, update, candidate);
-      } else {
+      if (resets_first()) {
         store(update_gate(row) + at, update);
         store(c(row) + at, mul(reset, load(h(row) + at)));
+      } else {
+        store(gate, update);
+        store(gate + kUnits, reset);
       }
+    }
+  }
+
+  // The next h.
+  void end_cell(int row, const float* gate, const float* input, int block, int unit) {
+    const int at = block * kUnits + unit;
+    if constexpr (Kind == Operator::kLstm) {
+      F output = load(gate + kUnits);
+      const F after = load(c(row) + at);
+      if (const float* peephole = peepholes(block, unit); peephole != nullptr)
+        output = fma(load(peephole + kUnits), after, output);
+      const Tanh squashed = tanh_parts(after);
+      store(h(row) + at, div(squashed.dividend, mul(sigmoid_divisor(output), squashed.divisor)));
+    } else if constexpr (Kind == Operator::kGru) {
+      const F reset = load(gate + kUnits);
+      blend(h(row) + at, load(gate), tanh_of(fma(reset, load(gate + 2 * kUnits), load(input + 2 * kUnits))));
     } else {
       const F value = load(gate);
       store(h(row) + at, layer_.relu ? greater(value, set1(0.0f)) : tanh_of(value));
     }
   }
 
-  void lstm_cell(int row, int at, const float* gate, int block, int unit) {
-    F input = load(gate), output = load(gate + kUnits), forget = load(gate + 2 * kUnits);
-    const Tanh candidate = tanh_parts(load(gate + 3 * kUnits));
-    const F before = load(c(row) + at);
-    const float* peepholes = direction_.peepholes;
-    if (peepholes != nullptr) {
-      peepholes += static_cast<size_t>(block) * 3 * kUnits + unit;
-      input = fma(load(peepholes), before, input);
-      forget = fma(load(peepholes + 2 * kUnits), before, forget);
-    }
-    const F kept = div(before, sigmoid_divisor(forget));
-    const F added = div(candidate.dividend, mul(sigmoid_divisor(input), candidate.divisor));
-    const F after = add(kept, added);
-    if (peepholes != nullptr) output = fma(load(peepholes + kUnits), after, output);
-    const Tanh squashed = tanh_parts(after);
-    store(c(row) + at, after);
-    store(h(row) + at, div(squashed.dividend, mul(sigmoid_divisor(output), squashed.divisor)));
+  const float* peepholes(int block, int unit) const {
+    if (direction_.peepholes == nullptr) return nullptr;
+    return direction_.peepholes + static_cast<size_t>(block) * 3 * kUnits + unit;
   }
 
   // Hand the step's states out, and quantize them for the next.

@@ -63,8 +63,9 @@ inline __m256i rounded(__m256 x, __m256 middle, __m256 inverse) {
   return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_sub_ps(x, middle), inverse));
 }
 
-// Round a row to bytes; returns its largest sum of a group's values of one sign.
-inline int round_row(const float* x, int columns, int stride, float middle, float inverse, int8_t* values, int32_t* sum) {
+// Round a row to bytes, and say what undoes the weights' zero; returns its largest sum of a group's values of one sign.
+inline int round_row(const float* x, int columns, int stride, float middle, float inverse, int8_t* values,
+                     int32_t* offset) {
   const __m256 centre = _mm256_set1_ps(middle), factor = _mm256_set1_ps(inverse);
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7), zero = _mm256_setzero_si256();
   const __m256i ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
@@ -82,7 +83,7 @@ inline int round_row(const float* x, int columns, int stride, float middle, floa
     largest = _mm256_max_epi16(largest, _mm256_add_epi16(positive, _mm256_srli_epi64(positive, 32)));
     largest = _mm256_max_epi16(largest, _mm256_add_epi16(negative, _mm256_srli_epi64(negative, 32)));
   }
-  *sum = sum_of(total);
+  *offset = -kZero * sum_of(total);
   largest = _mm256_max_epi16(largest, _mm256_srli_epi32(largest, 16));
   __m128i pairs = _mm_max_epi16(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
   pairs = _mm_max_epi16(pairs, _mm_shuffle_epi32(pairs, 0x4e));
@@ -90,16 +91,16 @@ inline int round_row(const float* x, int columns, int stride, float middle, floa
 }
 
 // Quantize a row around its middle, or around zero if `middle` is null. False if a value is not finite.
-inline bool quantize_row(const float* x, int columns, int stride, int8_t* values, int32_t* sum, float* scale,
+inline bool quantize_row(const float* x, int columns, int stride, int8_t* values, int32_t* offset, float* scale,
                          float* middle) {
   float centre = 0.0f;
   const float largest = middle == nullptr ? largest_magnitude(x, columns) : largest_distance(x, columns, &centre);
   if (!(largest < kLargestRow)) return false;
   Scale s = first_scale(largest);
-  const int group = round_row(x, columns, stride, centre, s.inverse, values, sum);
+  const int group = round_row(x, columns, stride, centre, s.inverse, values, offset);
   if (group > kLargestGroup) {
     s = wider_scale(s, group);
-    round_row(x, columns, stride, centre, s.inverse, values, sum);
+    round_row(x, columns, stride, centre, s.inverse, values, offset);
   }
   *scale = s.scale;
   if (middle != nullptr) *middle = centre;

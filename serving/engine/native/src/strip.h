@@ -12,7 +12,7 @@ struct Strip {
   int octets;
   const int8_t* values;  // of the first row
   int stride;
-  const int32_t* sums;      // of each row's values
+  const int32_t* offsets;   // -kZero times the sum of each row's values: as if weights had no zero added
   const float* row_scales;
   const float* middles;     // what was taken off each row before it was quantized; null for nothing
   const float* column_sums; // [gates, 16], if there are middles

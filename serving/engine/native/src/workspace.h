@@ -21,17 +21,17 @@ struct Carver {
   }
 };
 
-// Quantized rows: bytes, and of each row their sum, its scale, and its middle, which was taken off before.
+// Quantized rows: bytes, and of each row its offset (strip.h), its scale, and its middle, which was taken off before.
 struct Activations {
   int8_t* values;
-  int32_t* sums;
+  int32_t* offsets;
   float* scales;
   float* middles;  // null: rows are quantized around zero
   int stride;      // bytes of a row
 
   Activations(Carver& carver, int columns, int rows, bool centred) : stride(round_up(columns, kActivationPad)) {
     values = carver.take<int8_t>(static_cast<size_t>(stride) * rows);
-    sums = carver.take<int32_t>(rows);
+    offsets = carver.take<int32_t>(rows);
     scales = carver.take<float>(rows);
     middles = centred ? carver.take<float>(rows) : nullptr;
   }
