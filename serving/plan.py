@@ -42,19 +42,42 @@ class ViewPart(_Frozen):
     """A node that only looks at its tensor in another shape: numpy does it without touching a value.
 
     `axes`: of Transpose the permutation; of Squeeze and Unsqueeze the axes; of Reshape the shape, where 0 keeps the
-    input's axis and -1 is what is left (ONNX operators of the same names).
+    input's axis and -1 is what is left (ONNX operators of the same names); of Slice an axis, its first place, and the
+    place after its last, none of them negative.
     """
 
     kind: Literal["view"] = "view"
-    operator: Literal["Transpose", "Squeeze", "Unsqueeze", "Reshape", "Identity"]
+    operator: Literal["Transpose", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Identity"]
     input: Name
     output: Name
     axes: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _slice_has_its_ends(self) -> Self:
+        if self.operator == "Slice" and (len(self.axes) != 3 or min(self.axes) < 0):
+            raise ValueError(
+                f"axes of a Slice are {list(self.axes)}, expected an axis, a start and a stop, from zero on"
+            )
+        return self
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of what it reads."""
         return (self.input,)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what it gives."""
+        return (self.output,)
+
+
+class ConcatPart(_Frozen):
+    """Tensors put together along an axis: a stepwise model's next state."""
+
+    kind: Literal["concat"] = "concat"
+    inputs: tuple[Name, ...] = Field(min_length=1)
+    output: Name
+    axis: int
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -98,7 +121,7 @@ class RecurrentPart(_Frozen):
         return tuple(name for name in (self.y, self.y_h, self.y_c) if name is not None)
 
 
-Part = Annotated[OnnxPart | ViewPart | RecurrentPart, Field(discriminator="kind")]
+Part = Annotated[OnnxPart | ViewPart | ConcatPart | RecurrentPart, Field(discriminator="kind")]
 
 
 class Plan(_Frozen):

@@ -49,6 +49,12 @@ def test_a_plan_that_cannot_be_run_in_order_is_refused(parts: Parts, text: str) 
         plan(*parts)
 
 
+@pytest.mark.parametrize("axes", [(), (1, 2), (1, -3, 2), (1, 0, 2, 4)])
+def test_a_slice_has_an_axis_and_two_ends(axes: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError, match="expected an axis, a start and a stop"):
+        ViewPart(operator="Slice", input="x", output="y", axes=axes)
+
+
 def test_a_file_of_a_plan_lies_in_its_folder() -> None:
     for name in ("../model.onnx", "/etc/passwd", ".hidden", "a/b", ""):
         with pytest.raises(ValidationError, match="name"):

@@ -20,10 +20,10 @@ from export.graphs import name_nodes, read_by
 from export.model import OnnxModel
 from export.smaller.coverage import RECURRENT, Coverage, cover, named
 from export.smaller.native_layers import INITIAL_C, INITIAL_H, LENGTHS, NativeLayer, input_of, native_layers
-from export.smaller.native_views import find_views
+from export.smaller.native_views import Parts, find_views
 from serving.engine.native.session import NativeSession
 from serving.engine.native.weights import pack
-from serving.plan import WEIGHTS_FILE, OnnxPart, Plan, PlanFile, RecurrentPart, ViewPart
+from serving.plan import WEIGHTS_FILE, OnnxPart, Part, Plan, PlanFile, RecurrentPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ class _Cut:
             states = [input_of(node, INITIAL_H), input_of(node, INITIAL_C) if node.op_type == "LSTM" else None]
             names: Iterable[str | None] = [node.input[0], self._lengths(lengths), *states]
         elif node.name in self._views:
-            names = node.input[:1]
+            names = [name for part in self._views[node.name] for name in part.inputs]
         else:
             names = read_by(node)
         return [name for name in dict.fromkeys(names) if name and name not in self._constants]
@@ -164,33 +164,34 @@ class _Cut:
         return maker.input[0] if maker is not None and maker.op_type == "Cast" else name
 
     @cached_property
-    def _views(self) -> dict[str, ViewPart]:
+    def _views(self) -> dict[str, Parts]:
         layers = {name: chosen.layer for name, chosen in self._chosen.items() if chosen.layer is not None}
         return find_views(self._graph, layers)
 
-    def _parts(self, files: dict[str, bytes]) -> list[OnnxPart | ViewPart | RecurrentPart]:
+    def _parts(self, files: dict[str, bytes]) -> list[Part]:
         """Return the parts in an order in which they can run."""
         stages = self._stages()
-        waiting: list[tuple[OnnxPart | ViewPart | RecurrentPart, set[str]]] = []
+        waiting: list[Part] = []
         for stage in sorted(set(stages.values())):
             nodes = [node for node in self._graph.node if stages.get(node.name) == stage]
             piece, content = self._onnx_part(f"part-{len(files) - 1}.onnx", nodes)
             files[piece.file.name] = content
-            waiting.append((piece, set(piece.inputs)))
+            waiting.append(piece)
         for node in self._needed:
-            part = self._recurrent_part(node) if node.name in self._chosen else self._views.get(node.name)
-            if part is not None:
-                waiting.append((part, set(part.inputs)))
+            if node.name in self._chosen:
+                waiting.append(self._recurrent_part(node))
+            else:
+                waiting += self._views.get(node.name, ())
         ready = {value.name for value in self._graph.input}
-        ordered: list[OnnxPart | ViewPart | RecurrentPart] = []
+        ordered: list[Part] = []
         while waiting:
-            runnable = next((item for item in waiting if item[1] <= ready), None)
+            runnable = next((part for part in waiting if ready.issuperset(part.inputs)), None)
             if runnable is None:
                 names = [node.name for node in self._needed if node.name in self._chosen]
                 raise ExportError(f"the graph cannot be cut at its recurrent nodes {names}: its parts read each other")
             waiting.remove(runnable)
-            ordered.append(runnable[0])
-            ready.update(runnable[0].outputs)
+            ordered.append(runnable)
+            ready.update(runnable.outputs)
         return ordered
 
     @cached_property

@@ -233,6 +233,16 @@ def test_a_reshape_of_a_transposed_tensor_is_right_though_it_takes_a_copy() -> N
     assert view_of(part)(x).tolist() == [0, 3, 1, 4, 2, 5]
 
 
+def test_a_slice_takes_places_of_an_axis_and_nothing_is_copied() -> None:
+    x = np.arange(24).reshape(2, 3, 4)
+    part = ViewPart(operator="Slice", input="x", output="y", axes=(1, 1, 3))
+
+    found = view_of(part)(x)
+
+    np.testing.assert_array_equal(found, x[:, 1:3])
+    assert np.shares_memory(found, x)
+
+
 def test_a_view_of_a_shape_that_does_not_fit_is_a_value_error() -> None:
     for operator, axes in itertools.product(["Squeeze", "Transpose", "Reshape"], [(1,)]):
         part = ViewPart.model_validate({"operator": operator, "input": "x", "output": "y", "axes": axes})

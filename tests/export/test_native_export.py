@@ -62,7 +62,9 @@ def test_both_forms_are_written_and_proven_and_the_report_compares_them(native: 
         "metric", "gate",
     ]  # fmt: skip
     assert manifest.int8 is not None
+    assert manifest.native is not None
     assert (manifest.int8.engine, manifest.int8.quantized_nodes) == ("native", ("lstm",))
+    assert not any(part.kind == "onnx" for part in manifest.native.parts)  # the state is split and joined by numpy
     assert proofs["native_company"]["relative"] == proofs["native_chunks"]["relative"] == 0
     assert proofs["native_company"]["batches"] == 1000
     assert float(proofs["company"]["relative"]) > 0.001

@@ -17,12 +17,12 @@ from serving.engine.native.views import view_of
 from serving.engine.native.weights import OPERATORS
 from serving.engine.runtime import load_onnxruntime, session_options
 from serving.errors import ArtifactError
-from serving.plan import OnnxPart, Plan, RecurrentPart, ViewPart
+from serving.plan import ConcatPart, OnnxPart, Part, Plan, RecurrentPart, ViewPart
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
-Run = Callable[[Tensors, Sequence[str]], Sequence[Array]]
-"""Computes a part: all tensors there are, and the names of those wanted of it, to these in their order."""
+Run = Callable[[dict[str, Array], Sequence[str]], None]
+"""Computes a part: takes its inputs from the tensors there are, and puts in those that are wanted of it, by name."""
 
 
 class Node(NamedTuple):
@@ -97,7 +97,7 @@ class NativeSession:
             raise ValueError(f"the feed has {sorted(feed)}, inputs {missing} are missing")
         tensors = dict(feed)
         for step in schedule:
-            tensors.update(zip(step.outputs, step.run(tensors, step.outputs), strict=True))
+            step.run(tensors, step.outputs)
             for name in step.done:
                 del tensors[name]
         return [tensors[name] for name in wanted]
@@ -117,12 +117,14 @@ class NativeSession:
         return steps[::-1]
 
 
-def _open(part: OnnxPart | ViewPart | RecurrentPart, directory: Path, weights: Weights, threads: int) -> Run:
+def _open(part: Part, directory: Path, weights: Weights, threads: int) -> Run:
     match part:
         case OnnxPart():
             return _open_onnx(part, directory, threads)
+        case ConcatPart():
+            return partial(_run_concat, part)
         case ViewPart():
-            return partial(_run_view, part.input, view_of(part))
+            return partial(_run_view, part.input, part.output, view_of(part))
         case RecurrentPart():
             return _open_recurrent(part, weights, threads)
 
@@ -155,18 +157,22 @@ def _names(nodes: Iterable[Node]) -> set[str]:
     return {node.name for node in nodes}
 
 
-def _run_onnx(part: OnnxPart, session: Any, tensors: Tensors, names: Sequence[str]) -> Sequence[Array]:  # noqa: ANN401  no types
-    outputs: list[Array] = session.run(list(names), {name: tensors[name] for name in part.inputs})
-    return outputs
+def _run_onnx(part: OnnxPart, session: Any, tensors: dict[str, Array], names: Sequence[str]) -> None:  # noqa: ANN401  no types
+    outputs = session.run(list(names), {name: tensors[name] for name in part.inputs})
+    tensors.update(zip(names, outputs, strict=True))
 
 
-def _run_view(name: str, view: Callable[[Array], Array], tensors: Tensors, _: Sequence[str]) -> Sequence[Array]:
-    return [view(tensors[name])]
+def _run_view(
+    source: str, target: str, view: Callable[[Array], Array], tensors: dict[str, Array], _: Sequence[str]
+) -> None:
+    tensors[target] = view(tensors[source])
 
 
-def _run_recurrent(
-    part: RecurrentPart, layer: RecurrentLayer, tensors: Tensors, names: Sequence[str]
-) -> Sequence[Array]:
+def _run_concat(part: ConcatPart, tensors: dict[str, Array], _: Sequence[str]) -> None:
+    tensors[part.output] = np.concatenate([tensors[name] for name in part.inputs], axis=part.axis)
+
+
+def _run_recurrent(part: RecurrentPart, layer: RecurrentLayer, tensors: dict[str, Array], names: Sequence[str]) -> None:
     lengths, initial_h, initial_c = (
         None if name is None else tensors[name] for name in (part.lengths, part.initial_h, part.initial_c)
     )
@@ -174,4 +180,4 @@ def _run_recurrent(
         lengths = lengths.astype(np.int32, copy=False)  # a graph may have INT64, as its input `lengths` is
     y, y_h, y_c = layer.run(tensors[part.x], lengths, initial_h, initial_c)
     made = {part.y: y, part.y_h: y_h, part.y_c: y_c}
-    return [made[name] for name in names]
+    tensors.update((name, made[name]) for name in names)

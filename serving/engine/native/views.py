@@ -1,8 +1,8 @@
-"""A tensor in another shape: the ONNX operators that move no value, as numpy's views."""
+"""A tensor in another shape, or a part of it: the ONNX operators that move no value, as numpy's views."""
 
 from collections.abc import Callable
 from functools import partial
-from operator import methodcaller
+from operator import itemgetter, methodcaller
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,21 @@ def view_of(part: ViewPart) -> Callable[[Array], Array]:
         case "Squeeze":
             return methodcaller("squeeze", axes)
         case "Unsqueeze":
-            return partial(np.expand_dims, axis=part.axes)
+            return _unsqueeze(part.axes)
         case "Reshape":
             return partial(_reshape, part.axes)
+        case "Slice":
+            axis, start, stop = part.axes
+            return itemgetter((*[slice(None)] * axis, slice(start, stop)))
         case "Identity":
             return lambda tensor: tensor
+
+
+def _unsqueeze(axes: tuple[int, ...]) -> Callable[[Array], Array]:
+    if min(axes) < 0:
+        return partial(np.expand_dims, axis=axes)
+    index = tuple(None if axis in axes else slice(None) for axis in range(max(axes) + 1))
+    return itemgetter(index)  # a tenth of the time
 
 
 def _reshape(sizes: tuple[int, ...], tensor: Array) -> Array:
