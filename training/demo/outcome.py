@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.manifest import MODEL_FILE
+from serving.manifest import MODEL_FILE, read_manifest
 from training.client import Endpoint, latencies_seconds, predict
 from training.demo.examples import Example
 
@@ -25,7 +25,7 @@ class Outcome:
     Attributes:
         pytorch: the metric with PyTorch's own answers, one row at a time.
         fp32, int8: the metric with the server's answers.
-        bytes_fp32, bytes_int8: sizes of the ONNX files.
+        bytes_fp32, bytes_int8: of the files that are served.
         seconds_fp32, seconds_int8: median time of a call of one row on an idle server, the wire included.
     """
 
@@ -66,7 +66,15 @@ def measure(example: Example, address: str, weights: Path, models: Path) -> Outc
         fp32=example.metric(predict(fp32, rows), target),
         int8=example.metric(predict(int8, rows), target),
         bytes_fp32=(folder / FP32 / MODEL_FILE).stat().st_size,
-        bytes_int8=(folder / INT8 / MODEL_FILE).stat().st_size,
+        bytes_int8=_bytes_served(folder / INT8),
         seconds_fp32=float(np.median(latencies_seconds(fp32, timed))),
         seconds_int8=float(np.median(latencies_seconds(int8, timed))),
     )
+
+
+def _bytes_served(version: Path) -> int:
+    """Return the size of the form that the version prefers."""
+    manifest = read_manifest(version.resolve())
+    if manifest.native is None or manifest.int8 is None or manifest.int8.engine == "onnxruntime":
+        return manifest.file.bytes
+    return sum(file.bytes for file in manifest.native.files)

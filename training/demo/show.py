@@ -28,7 +28,9 @@ def show(console: Console, outcomes: Sequence[Outcome], metrics: Sequence[str], 
             f"{outcome.seconds_fp32 * 1e3:.2f}/{outcome.seconds_int8 * 1e3:.2f}",
         )
     console.print(table)
-    console.print("kB: ONNX file, FP32/INT8. ms: median call of one row on the idle server, wire included, FP32/INT8.")
+    console.print(
+        "kB: files served, FP32/INT8. ms: median call of one row on the idle server, wire included, FP32/INT8."
+    )
     console.print("From /metrics (requests answered, engine calls, rows in them):")
     for line in metrics:
         console.print(f"  {line}", soft_wrap=True, markup=False)
@@ -73,6 +75,6 @@ def _panels(outcomes: Sequence[Outcome]) -> list[Panel]:
     }
     return [
         *panels,
-        Panel(title="ONNX file (kB)", groups=groups, bars=sizes, form="{:.0f}"),
+        Panel(title="files served (kB)", groups=groups, bars=sizes, form="{:.0f}"),
         Panel(title="one call, idle server (ms)", groups=groups, bars=times, form="{:.2f}"),
     ]
