@@ -10,7 +10,7 @@ from export.data import SEED
 from export.errors import ExportError
 from export.proving.proofs import draw
 from export.runtime import Array, Row, Runtime
-from export.smaller.native_cut import NativeForm, open_parts, plan_file
+from export.smaller.native_form import NativeForm, open_parts, plan_file
 from serving.engine.native.session import NativeSession
 from serving.manifest import Proof
 from serving.plan import OnnxPart, RecurrentPart

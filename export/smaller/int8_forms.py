@@ -10,7 +10,8 @@ from export.model import OnnxModel
 from export.proving.cut import prove_cut
 from export.proving.latency import Latency
 from export.runtime import Row, Runtime
-from export.smaller.native_cut import NativeForm, cut
+from export.smaller.native_cut import cut
+from export.smaller.native_form import NativeForm
 from export.smaller.quantize import Quantized, quantize, quantize_if_possible
 from serving.engine.native.library import load_library
 from serving.engine.native.session import NativeSession

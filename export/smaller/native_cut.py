@@ -5,12 +5,8 @@ whatever reads it permits. Nodes that only look at a recurrent layer's tensors i
 stacked layers need no onnxruntime between them.
 """
 
-import hashlib
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -19,48 +15,11 @@ from export.errors import ExportError
 from export.graphs import name_nodes, read_by
 from export.model import OnnxModel
 from export.smaller.coverage import RECURRENT, Coverage, cover, named
+from export.smaller.native_form import NativeForm, plan_file
 from export.smaller.native_layers import INITIAL_C, INITIAL_H, LENGTHS, NativeLayer, input_of, native_layers
 from export.smaller.native_views import Parts, find_views
-from serving.engine.native.session import NativeSession
 from serving.engine.native.weights import pack
-from serving.plan import WEIGHTS_FILE, OnnxPart, Part, Plan, PlanFile, RecurrentPart
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NativeForm:
-    """A model in parts.
-
-    Attributes:
-        plan: the parts.
-        files: of the folder `native`, by name.
-        coverage: what became of the nodes that hold weights.
-        floats: for each node of the native engine, a model of the same node in FP32.
-        largest_hidden: units of the largest INT8 layer.
-    """
-
-    plan: Plan
-    files: Mapping[str, bytes]
-    coverage: Coverage
-    floats: Mapping[str, bytes]
-    largest_hidden: int
-
-    @property
-    def contents(self) -> tuple[bytes, ...]:
-        """The ONNX files that hold the float parts."""
-        return tuple(content for name, content in self.files.items() if name != WEIGHTS_FILE)
-
-    @property
-    def packed_bytes(self) -> int:
-        """Bytes of INT8 weights beside the ONNX files."""
-        return len(self.files[WEIGHTS_FILE])
-
-    def session(self) -> NativeSession:
-        """Load the parts, for one thread.
-
-        Raises:
-            EngineUnavailable: the native library was not built.
-        """
-        return open_parts(self.files, self.plan)
+from serving.plan import WEIGHTS_FILE, OnnxPart, Part, Plan, RecurrentPart
 
 
 def cut(model: OnnxModel) -> NativeForm:
@@ -81,25 +40,6 @@ def cut(model: OnnxModel) -> NativeForm:
         left = [node for node in coverage.left if node.operator in RECURRENT]
         raise ExportError(f"the native engine can run no node: {named(left) or 'the model has no recurrent layer'}")
     return _Cut(proto, chosen).form(coverage)
-
-
-def open_parts(files: Mapping[str, bytes], plan: Plan) -> NativeSession:
-    """Load a plan whose files are in memory, for one thread.
-
-    Raises:
-        EngineUnavailable: the native library was not built.
-        ExportError: the temporary folder cannot be written.
-    """
-    with tempfile.TemporaryDirectory() as directory:  # what is mapped stays mapped when its name is gone
-        try:
-            for name, content in files.items():
-                (Path(directory) / name).write_bytes(content)
-        except OSError as error:
-            raise ExportError(
-                f"the native form needs {sum(map(len, files.values())):,} bytes in the temporary folder "
-                f"{tempfile.gettempdir()}: {error.strerror or error}"
-            ) from error
-        return NativeSession(Path(directory), plan, threads=1)
 
 
 def _why_float(node: NodeProto) -> str:
@@ -296,8 +236,3 @@ class _Cut:
         del copy.output[:]
         copy.output.extend([part.y or "", part.y_h or "", part.y_c or ""][: 3 if node.op_type == "LSTM" else 2])
         return self._model(node.name, nodes, list(dict.fromkeys(part.inputs)), part.outputs)
-
-
-def plan_file(name: str, content: bytes) -> PlanFile:
-    """Return a file's entry in the plan."""
-    return PlanFile(name=name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

@@ -19,7 +19,8 @@ from export.proving.accuracy import compare
 from export.proving.cut import prove_cut
 from export.proving.proofs import measure_chunks, measure_company
 from export.runtime import Runtime
-from export.smaller.native_cut import NativeForm, cut
+from export.smaller.native_cut import cut
+from export.smaller.native_form import NativeForm
 from export.smaller.quantize import recurrent_nodes
 from serving.manifest import Tensor
 from serving.plan import OnnxPart, RecurrentPart, ViewPart

@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "layer.h"
-#include "scale.h"
 #include "strip.h"
 
 namespace lstm_native {
@@ -72,22 +71,6 @@ inline int round_row(const float* x, int columns, int stride, float middle, floa
       largest = larger > largest ? larger : largest;
     }
   return largest;
-}
-
-inline bool quantize_row(const float* x, int columns, int stride, int8_t* values, int32_t* offset, float* scale,
-                         float* middle) {
-  float centre = 0.0f;
-  const float largest = middle == nullptr ? largest_magnitude(x, columns) : largest_distance(x, columns, &centre);
-  if (!(largest < kLargestRow)) return false;
-  Scale s = first_scale(largest);
-  const int group = round_row(x, columns, stride, centre, s.inverse, values, offset);
-  if (group > kLargestGroup) {
-    s = wider_scale(s, group);
-    round_row(x, columns, stride, centre, s.inverse, values, offset);
-  }
-  *scale = s.scale;
-  if (middle != nullptr) *middle = centre;
-  return true;
 }
 
 template <int Rows, int Gates>

@@ -2,7 +2,7 @@
 //   F, kWidth                                  a vector of floats and how many it has
 //   load store set1 add sub mul div lesser greater power2; fma: a * b + c; minus_product: c - a * b
 //   kTile, kVectors                            rows of a full tile; vectors that hold 16 channels
-//   quantize_row(...)                          floats to bytes, with what the tiles need beside them
+//   largest_magnitude largest_distance round_row   what quantizing a row takes (rows_avx2.h says what each gives)
 //   strip<rows, gates>(Strip)                  exact products of some rows with 16 channels of some gates
 //
 // No function here may be shared between files (templates of the standard library neither): the linker would take one
@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "layer.h"
+#include "scale.h"
 #include "workspace.h"
 
 namespace lstm_native {
@@ -124,9 +125,22 @@ inline Strip strip_of(const Matrix& matrix, int gates, int block, int first, con
   return s;
 }
 
+// Quantize a row around its middle, if it is to have one, or around zero. False if a value is not finite.
 inline bool quantize(const float* x, int columns, const Activations& to, int row) {
-  return quantize_row(x, columns, to.stride, to.values + static_cast<size_t>(row) * to.stride,
-                      to.offsets + row, to.scales + row, to.middles == nullptr ? nullptr : to.middles + row);
+  float middle = 0.0f;
+  const float largest =
+      to.middles == nullptr ? largest_magnitude(x, columns) : largest_distance(x, columns, &middle);
+  if (!(largest < kLargestRow)) return false;
+  int8_t* values = to.values + static_cast<size_t>(row) * to.stride;
+  Scale s = first_scale(largest);
+  const int group = round_row(x, columns, to.stride, middle, s.inverse, values, to.offsets + row);
+  if (group > kLargestGroup) {
+    s = wider_scale(s, group);
+    round_row(x, columns, to.stride, middle, s.inverse, values, to.offsets + row);
+  }
+  to.scales[row] = s.scale;
+  if (to.middles != nullptr) to.middles[row] = middle;
+  return true;
 }
 
 // ---- the recurrence ----

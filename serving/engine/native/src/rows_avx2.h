@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "layer.h"
-#include "scale.h"
 
 namespace lstm_native {
 namespace {
@@ -88,23 +87,6 @@ inline int round_row(const float* x, int columns, int stride, float middle, floa
   __m128i pairs = _mm_max_epi16(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
   pairs = _mm_max_epi16(pairs, _mm_shuffle_epi32(pairs, 0x4e));
   return _mm_cvtsi128_si32(pairs) & 0xffff;  // the upper half of each 64 bits has no whole group
-}
-
-// Quantize a row around its middle, or around zero if `middle` is null. False if a value is not finite.
-inline bool quantize_row(const float* x, int columns, int stride, int8_t* values, int32_t* offset, float* scale,
-                         float* middle) {
-  float centre = 0.0f;
-  const float largest = middle == nullptr ? largest_magnitude(x, columns) : largest_distance(x, columns, &centre);
-  if (!(largest < kLargestRow)) return false;
-  Scale s = first_scale(largest);
-  const int group = round_row(x, columns, stride, centre, s.inverse, values, offset);
-  if (group > kLargestGroup) {
-    s = wider_scale(s, group);
-    round_row(x, columns, stride, centre, s.inverse, values, offset);
-  }
-  *scale = s.scale;
-  if (middle != nullptr) *middle = centre;
-  return true;
 }
 
 inline __m256i broadcast(const void* four_bytes) {
