@@ -50,8 +50,15 @@ class Call:
         """On the server's clock, which no change of the time of day moves; None without a deadline."""
         self.begun_ns = now_ns
         """When the thread came to it, on the same clock."""
+        self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
+        """What the client sent beside its messages: (key, value) pairs, keys in lower case, values of `-bin` bytes."""
         self._initial: tuple[Any, ...] = (cygrpc.SendInitialMetadataOperation((), NO_FLAGS),)
         self._active = True
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end of the connection, as `ipv4:127.0.0.1:1234`."""
+        return cast("bytes", self._core.peer()).decode()
 
     def is_active(self) -> bool:
         """Return whether the client may still be there."""
