@@ -6,12 +6,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import disable_created_metrics, start_http_server
+from prometheus_client import disable_created_metrics, make_wsgi_app
 
 from serving import __version__
 from serving.batching import Batcher, CostModel, EqualLengths, Fifo, Stepwise, WholeSequence
@@ -22,11 +20,15 @@ from serving.engine.choice import EngineChoice
 from serving.engine.cpu_budget import read_cpu_budget
 from serving.engine.priority import compute_in_the_background
 from serving.engine.runtime import load_onnxruntime
+from serving.engine.sessions import SessionEngine
 from serving.engine.turns import Turns
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
-from serving.repository import load_repository
+from serving.probes import ProbeServer
+from serving.repository import Repository
+from serving.repository.control import ModelControl
+from serving.repository.loading import Loading
 from serving.runner import Runner
 from serving.wire.inference import Inference
 from serving.wire.server import GrpcServer
@@ -58,39 +60,83 @@ def run(config: ServerConfig) -> None:
     log.info("CPU budget: %s; %d threads per engine call, spinning off", budget, threads)
     clock = SystemClock()
     metrics = ServerMetrics(cpu_threads=threads)
+    repository = Repository()
     loader = _Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
-    with ThreadPoolExecutor(1, initializer=compute_in_the_background) as background:  # whose threads engines inherit
-        repository = background.submit(load_repository, config.model_repository, loader.load).result()
-    slots = Slots(config.max_inflight_requests, what="requests are in flight", setting="--max-inflight-requests")
-    stream_slots = Slots(config.max_streams, what="streams are open", setting="--max-streams")
-    inference = Inference(repository=repository, metrics=metrics, clock=clock, slots=slots)
-    server = GrpcServer(
-        inference,
-        ControlService(repository),
-        address=f"{config.host}:{config.grpc_port}",
-        stream_slots=stream_slots,
-        max_message_bytes=config.max_message_mib * MIB,
+    control = ModelControl(
+        repository,
+        Loading(config.model_repository, repository, loader.load, clock=clock, metrics=metrics),
+        mode=config.model_control,
     )
-    metrics_server = _serve_metrics(config, metrics)
-    for runner in loader.runners:
-        runner.start()
-    stop = _StopSignal()
-    server.start()
-    metrics.ready.set(1)
-    log.info(
-        "ready: gRPC on %s:%d, metrics on http://%s:%d/metrics",
-        config.host, server.port, config.host, metrics_server.server_port,
-    )  # fmt: skip
-    stop.wait()
-    log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds)
-    metrics.ready.set(0)
-    _drain(server, loader.runners, grace_seconds=config.drain_timeout_seconds)
-    metrics_server.shutdown()
+    readiness = _Readiness(repository, metrics, without_models=config.model_control == "explicit")
+    probes = ProbeServer(
+        config.host, config.metrics_port, metrics=make_wsgi_app(metrics.registry), is_ready=lambda: readiness.ready
+    )
+    try:
+        control.start(config.load_model, poll_seconds=config.poll_seconds)
+        server = _server(config, repository, control, metrics, clock)  # not before: an open port says that it serves
+        stop = _StopSignal()
+        server.start()
+        readiness.begin(server)
+        log.info(
+            "ready: gRPC on %s:%d, metrics on http://%s:%d/metrics",
+            config.host, server.port, config.host, probes.port,
+        )  # fmt: skip
+        signal_number = stop.wait()
+        readiness.end()
+        if signal_number == signal.SIGTERM and config.drain_delay_seconds:
+            log.info("leaving: not ready any more, serving on for %g seconds", config.drain_delay_seconds)
+            stop.wait(seconds=config.drain_delay_seconds)
+        log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds)
+        server.stop(grace_seconds=config.drain_timeout_seconds)
+    finally:
+        control.stop()
+        probes.stop()
     log.info("stopped")
 
 
+def _server(
+    config: ServerConfig, repository: Repository, control: ModelControl, metrics: ServerMetrics, clock: Clock
+) -> GrpcServer:
+    slots = Slots(config.max_inflight_requests, what="requests are in flight", setting="--max-inflight-requests")
+    return GrpcServer(
+        Inference(repository=repository, metrics=metrics, clock=clock, slots=slots),
+        ControlService(repository, control),
+        address=f"{config.host}:{config.grpc_port}",
+        stream_slots=Slots(config.max_streams, what="streams are open", setting="--max-streams"),
+        max_message_bytes=config.max_message_mib * MIB,
+    )
+
+
+class _Readiness:
+    """Whether calls should come here: from `begin` to `end`, as long as there is something to serve."""
+
+    def __init__(self, repository: Repository, metrics: ServerMetrics, *, without_models: bool) -> None:
+        self._repository = repository
+        self._metrics = metrics
+        self._without_models = without_models
+        self._server: GrpcServer | None = None
+        self._ended = False
+        self.ready = False
+
+    def begin(self, server: GrpcServer) -> None:
+        """Have all who ask told, from now on."""
+        self._server = server
+        self._repository.watch(self._tell)
+
+    def end(self) -> None:
+        """Have all who ask told that calls should go elsewhere."""
+        self._ended = True
+        self._tell()
+
+    def _tell(self) -> None:
+        assert self._server is not None, "it has begun"
+        self.ready = not self._ended and (self._without_models or bool(self._repository.models))
+        self._server.set_ready(ready=self.ready)
+        self._metrics.ready.set(self.ready)
+
+
 class _Loader:
-    """Makes a warmed-up runner of each version that the repository has verified, and remembers them."""
+    """Makes a warmed-up runner of each version that has been verified."""
 
     def __init__(self, choice: EngineChoice, threads: int, clock: Clock, metrics: ServerMetrics) -> None:
         self._choice = choice
@@ -98,18 +144,16 @@ class _Loader:
         self._clock = clock
         self._metrics = metrics
         self._turns = Turns(threads)
-        self.runners: list[Runner] = []
+        self._background = ThreadPoolExecutor(1, initializer=compute_in_the_background)
+        """Engines start threads of their own when they are opened, with the priority of the one that opens them."""
 
     def load(self, manifest: Manifest, policy: Policy, directory: Path) -> Runner:
-        threads = max(1, self._threads // policy.instances)
-        engine = self._choice.open(manifest, directory, threads=threads)
-        cost = CostModel(padding_free=engine.padding_free)
-        cost.warm_start(engine.warm_up(_warm_up_shapes(policy), self._clock))
+        engine, cost = self._background.submit(self._open, manifest, policy, directory).result()
         log.info(
             "loaded %s version %d: %s on %s by %s, %s",
             manifest.name, manifest.version, manifest.precision, engine.device, engine.name, cost,
         )  # fmt: skip
-        runner = Runner(
+        return Runner(
             manifest=manifest,
             policy=policy,
             engine=engine,
@@ -123,8 +167,12 @@ class _Loader:
             clock=self._clock,
             metrics=self._metrics.of_model(manifest.name, str(manifest.version)),
         )
-        self.runners.append(runner)
-        return runner
+
+    def _open(self, manifest: Manifest, policy: Policy, directory: Path) -> tuple[SessionEngine, CostModel]:
+        engine = self._choice.open(manifest, directory, threads=max(1, self._threads // policy.instances))
+        cost = CostModel(padding_free=engine.padding_free)
+        cost.warm_start(engine.warm_up(_warm_up_shapes(policy), self._clock))
+        return engine, cost
 
 
 def _batching(manifest: Manifest, policy: Policy, cost: CostModel) -> BatchingPolicy:
@@ -147,23 +195,6 @@ def _warm_up_shapes(policy: Policy) -> list[tuple[int, int]]:
     return sorted(set(shapes), key=lambda shape: shape[0] * shape[1])
 
 
-def _serve_metrics(config: ServerConfig, metrics: ServerMetrics) -> WSGIServer:
-    try:
-        server, _ = start_http_server(config.metrics_port, config.host, metrics.registry)
-    except OSError as error:
-        raise OSError(f"cannot listen on {config.host}:{config.metrics_port} for metrics: {error}") from error
-    return server
-
-
-def _drain(server: GrpcServer, runners: Sequence[Runner], *, grace_seconds: float) -> None:
-    """Close the front first, then the runners: a call that got in is answered as long as the grace lasts."""
-    server.stop(grace_seconds=grace_seconds)
-    for runner in runners:
-        runner.drain()
-    for runner in runners:
-        runner.join()
-
-
 class _StopSignal:
     """SIGTERM or SIGINT, once; a second SIGINT (an impatient Ctrl-C) kills.
 
@@ -178,10 +209,15 @@ class _StopSignal:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
 
-    def wait(self) -> None:
-        """Block the main thread until the signal."""
-        self._read.recv(1)
+    def wait(self, *, seconds: float | None = None) -> int | None:
+        """Block the main thread until a signal, and return its number; None when the seconds are over first."""
+        self._read.settimeout(seconds)
+        try:
+            number = self._read.recv(1)[0]
+        except TimeoutError:
+            return None
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return number
 
 
 def _die(failure: threading.ExceptHookArgs) -> None:

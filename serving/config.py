@@ -42,6 +42,23 @@ class ServerConfig(BaseSettings):
         64, ge=1, le=4096, description="open ModelStreamInfer calls at a time; those beyond are refused"
     )
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest gRPC message in MiB")
+    model_control: Literal["none", "poll", "explicit"] = Field(
+        "none",
+        description="what loads and unloads models after the start: nothing, changes of the files, or the calls "
+        "RepositoryModelLoad and RepositoryModelUnload",
+    )
+    poll_seconds: float = Field(
+        15.0, gt=0, description="how often files are looked at under --model-control poll; two looks must agree"
+    )
+    load_model: list[str] = Field(
+        [], description="a model that is loaded at the start under --model-control explicit; may be repeated"
+    )
+    drain_delay_seconds: float = Field(
+        5.0,
+        ge=0,
+        description="how long the server goes on serving after SIGTERM while it says that it is not ready, so that "
+        "load balancers send calls elsewhere first",
+    )
     drain_timeout_seconds: float = Field(
         30.0, ge=0, description="how long calls in flight may take to finish after SIGTERM"
     )

@@ -4,7 +4,9 @@ ServingError
 ├── InvalidRequest          the request itself is wrong, whatever the load
 ├── ModelNotFound           no model or version of this name
 ├── NotReady                known, but not serving (refused at load, or still loading)
-├── Draining                the server is going away
+├── Draining                the server, or this version of the model, is going away
+├── ControlOff              the repository is not loaded and unloaded by calls on this server
+├── LoadRefused             a model that was to be loaded cannot be trusted or read
 ├── StateMismatch           the carried state is another model version's
 ├── Shed                    refused because of the present load; says when to try again
 │   ├── QueueFull           the bounded queue has no room
@@ -51,9 +53,21 @@ class NotReady(ServingError):  # noqa: N818
 
 
 class Draining(ServingError):  # noqa: N818
-    """The server has been told to stop and takes no new work."""
+    """The server has been told to stop, or the model version to leave, and takes no new work."""
 
     reason = "draining"
+
+
+class ControlOff(ServingError):  # noqa: N818
+    """Models were to be loaded or unloaded by a call, on a server that does not let calls decide."""
+
+    reason = "control_off"
+
+
+class LoadRefused(ServingError):  # noqa: N818
+    """A model was to be loaded, and a version of it cannot be; versions that served go on serving."""
+
+    reason = "load_refused"
 
 
 class StateMismatch(ServingError):  # noqa: N818

@@ -106,6 +106,15 @@ class ServerMetrics:
         series[0].inc()
         series[1].observe(seconds)
 
+    def model_loaded(self, model: str, version: str, seconds: float) -> None:
+        """Count a version that was loaded."""
+
+    def model_refused(self, model: str) -> None:
+        """Count a version that was refused."""
+
+    def model_unloaded(self, model: str, version: str) -> None:
+        """Count a version that has left."""
+
     def not_served(self, reason: str) -> None:
         """Count one request that came to no model; a name that it gave stays out of the labels."""
         self.requests.labels("", "", reason).inc()

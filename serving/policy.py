@@ -1,7 +1,7 @@
 """`model.yaml` in a model's folder: what operators decide about how it is served. Written by hand."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,11 +12,27 @@ from serving.manifest import first_problem
 POLICY_FILE = "model.yaml"
 
 
+class Latest(BaseModel):
+    """The newest versions of a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latest: int = Field(ge=1)
+
+
+VersionNumber = Annotated[int, Field(ge=1)]
+
+
 class Policy(BaseModel):
     """`model.yaml`: what operators decide for all versions of a model; optional, and so is every field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    versions: Literal["all"] | Latest | tuple[VersionNumber, ...] = Field(
+        "all",
+        description="versions that serve: all, or `{latest: 2}` for so many of the newest good ones, or a list of "
+        "numbers",
+    )
     batching: Literal["auto", "fifo"] = Field(
         "auto",
         description="auto: chunks of steps for a stepwise model, similar lengths together for others; fifo: order of "

@@ -31,8 +31,8 @@ class LocalServer:
         Raises:
             RuntimeError: it ended, or was not ready within a minute; the message has its log.
         """
-        ports = ["--grpc-port", "0", "--metrics-port", "0"]
-        command: list[str | Path] = [program, "--model-repository", repository, *ports, *flags]
+        own = ["--grpc-port", "0", "--metrics-port", "0", "--drain-delay-seconds", "0"]  # nobody else sends calls
+        command: list[str | Path] = [program, "--model-repository", repository, *own, *flags]
         self.log: list[str] = []
         self._grown = threading.Condition()
         self._ended = False

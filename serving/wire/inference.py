@@ -5,7 +5,7 @@ from typing import Protocol
 
 from serving._proto import open_inference_pb2 as oip
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
-from serving.errors import Cancelled, DeadlineExceeded, ServingError
+from serving.errors import Cancelled, DeadlineExceeded, Draining, NotReady, ServingError
 from serving.repository import Model, Repository
 from serving.tensors import Arrays
 from serving.wire import outputs, parameters
@@ -53,7 +53,11 @@ class Pending:
         self._started_ns = inference.clock.now_ns()
         self._outputs: Arrays | None = None
         self._error: ServingError | None = None
-        self.served = inference.find(message)
+        try:
+            self.served = inference.find(message)
+        except ServingError as error:
+            inference.metrics.not_served(error.reason)
+            raise
         self._has_slot = False
         self._ticket_id: int | None = None
 
@@ -63,21 +67,33 @@ class Pending:
         Raises:
             ServingError: it was refused; the request has ended.
         """
-        inference, model = self._inference, self.served.model
+        inference = self._inference
         try:
             inference.slots.take()
             self._has_slot = True
-            self._rows = self.served.decoder.decode(self._message)
-            self._wanted = self.served.offer.requested(self._message)
-            self._deadline_ns = inference.deadline_ns(self._message, self._call, model)
-            priority = parameters.priority(self._message) if self._message.parameters else None
-            self._ticket_id = model.inbox.put(self._rows, self, deadline_ns=self._deadline_ns, priority=priority)
+            while not self._put():
+                self.served = inference.find(self._message)
         except ServingError as error:
             self._end(error.reason)
             raise
         except BaseException:
             self._end(ServingError.reason)
             raise
+
+    def _put(self) -> bool:
+        """Check the request and queue it; False if the model version has left while another one serves in its place."""
+        inference, served = self._inference, self.served
+        self._rows = served.decoder.decode(self._message)
+        self._wanted = served.offer.requested(self._message)
+        self._deadline_ns = inference.deadline_ns(self._message, self._call, served.model)
+        priority = parameters.priority(self._message) if self._message.parameters else None
+        try:
+            self._ticket_id = served.model.inbox.put(self._rows, self, deadline_ns=self._deadline_ns, priority=priority)
+        except Draining:
+            if inference.is_served(served):
+                raise
+            return False
+        return True
 
     def cancel(self) -> None:
         """Say that nobody waits for the answer any more; any thread, any time."""
@@ -158,11 +174,23 @@ class Inference:
         """
         self._repository = repository
         self._served: dict[tuple[str, str], _Served] = {}
-        for (name, version), model in repository.models.items():  # oldest first, so that the newest is the default
-            self._served[name, str(version)] = self._served[name, ""] = _Served(model)
         self.metrics = metrics
         self.clock = clock
         self.slots = slots
+        repository.watch(self._look_up)
+
+    def _look_up(self) -> None:
+        """Prepare for the versions that serve now; a call finds either all of the old ones or all of the new."""
+        known = {served.model: served for served in self._served.values()}
+        served: dict[tuple[str, str], _Served] = {}
+        for (name, version), model in self._repository.models.items():  # oldest first: the newest is the default
+            served[name, str(version)] = served[name, ""] = known.get(model) or _Served(model)
+        self._served = served
+
+    def is_served(self, served: _Served) -> bool:
+        """Return whether a version still serves."""
+        manifest = served.model.manifest
+        return self._served.get((manifest.name, str(manifest.version))) is served
 
     def begin(self, message: oip.ModelInferRequest, call: Call, replied: Callable[[Pending], None]) -> Pending:
         """Check and queue a request of a call.
@@ -184,17 +212,13 @@ class Inference:
 
         Raises:
             ModelNotFound: no such name or version.
-            NotReady: it was refused at load.
+            NotReady: it is known, but does not serve.
         """
         served = self._served.get((message.model_name, message.model_version))
         if served is not None:
             return served
-        try:
-            manifest = self._repository.find(message.model_name, message.model_version).manifest
-        except ServingError as error:
-            self.metrics.not_served(error.reason)
-            raise
-        return self._served[manifest.name, str(manifest.version)]
+        manifest = self._repository.find(message.model_name, message.model_version).manifest
+        raise NotReady(f"model '{manifest.name}' version {manifest.version} is being loaded; retry")
 
     def deadline_ns(self, message: oip.ModelInferRequest, call: Call, model: Model) -> int | None:
         """Return the earliest of the call's deadline and the request's `timeout`, or else the model's default."""

@@ -69,21 +69,27 @@ class GrpcServer:
         self._server.add_registered_method_handlers(SERVICE_NAME, handlers(service, control))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        self._set_ready(ready=False)
+        self.set_ready(ready=False)
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
 
     def start(self) -> None:
-        """Serve, and say so to health checks."""
+        """Take calls; health checks are told what `set_ready` says."""
         self._server.start()
         self._front.start()
-        self._set_ready(ready=True)
+
+    def set_ready(self, *, ready: bool) -> None:
+        """Say to health checks whether calls should come here; those that come are served all the same."""
+        self._service.ready = ready
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in (health.OVERALL_HEALTH, SERVICE_NAME):
+            self._health.set(name, status)
 
     def drain(self) -> None:
         """Say not ready, and refuse new requests; what is under way is still answered."""
-        self._set_ready(ready=False)
+        self.set_ready(ready=False)
         self._front.drain()
 
     def stop(self, *, grace_seconds: float) -> None:
@@ -99,9 +105,3 @@ class GrpcServer:
         self._front.close()
         self._server.stop(LAST_BYTES_SECONDS).wait()
         self._front.join()
-
-    def _set_ready(self, *, ready: bool) -> None:
-        self._service.ready = ready
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in (health.OVERALL_HEALTH, SERVICE_NAME):
-            self._health.set(name, status)

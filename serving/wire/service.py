@@ -1,24 +1,43 @@
 """The Open Inference Protocol's methods over grpcio, but for the two that infer (`front`)."""
 
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
 import grpc
 
 from serving import __version__
 from serving._proto import open_inference_pb2 as oip
-from serving.errors import NotReady
-from serving.repository import Model, Repository
+from serving.errors import InvalidRequest, NotReady
+from serving.repository import Model, Repository, Version
 from serving.wire import outputs
+from serving.wire.model_config import PLATFORM, model_config
 from serving.wire.status import errors_as_status
 
 SERVER_NAME = "lstm-serve"
-PLATFORM = "onnxruntime_onnx"
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "schedule_policy", "statistics")
+"""Of the protocol, by the names that Triton gave them."""
+
+
+class RepositoryControl(Protocol):
+    """What loads models and lets them go; `serving.repository.control.ModelControl`."""
+
+    def load(self, name: str) -> None:
+        """Load a model from its files; returns when it serves."""
+
+    def unload(self, name: str) -> None:
+        """Let a model go; returns when what it had accepted is answered."""
+
+    def index(self) -> Iterable[Version]:
+        """Return every version, and why those that do not serve do not."""
 
 
 class ControlService:
     """Everything but inference: the calls that say what is served, and whether."""
 
-    def __init__(self, repository: Repository) -> None:
-        """Tell of a repository."""
+    def __init__(self, repository: Repository, control: RepositoryControl) -> None:
+        """Tell of a repository, and pass on what is to change of it."""
         self._repository = repository
+        self._control = control
         self.ready = False
 
     def ServerLive(self, request: oip.ServerLiveRequest, context: grpc.ServicerContext) -> oip.ServerLiveResponse:
@@ -45,7 +64,7 @@ class ControlService:
     ) -> oip.ServerMetadataResponse:
         """Answer name, version and the extensions of the protocol that are offered."""
         del request, context
-        return oip.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=["binary_tensor_data"])
+        return oip.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=EXTENSIONS)
 
     def ModelMetadata(
         self, request: oip.ModelMetadataRequest, context: grpc.ServicerContext
@@ -76,3 +95,54 @@ class ControlService:
             for output in described:
                 side.add(name=output.name, datatype=outputs.wire_datatype(output), shape=outputs.wire_shape(output))
         return response
+
+    def ModelConfig(self, request: oip.ModelConfigRequest, context: grpc.ServicerContext) -> oip.ModelConfigResponse:
+        """Answer how a model is served: shapes, limits and policy."""
+        with errors_as_status(context):
+            return oip.ModelConfigResponse(config=model_config(self._repository.find(request.name, request.version)))
+
+    def RepositoryIndex(
+        self, request: oip.RepositoryIndexRequest, context: grpc.ServicerContext
+    ) -> oip.RepositoryIndexResponse:
+        """Answer every version that is or was to be served, its state, and why it does not serve."""
+        with errors_as_status(context):
+            _check_repository(request.repository_name)
+            response = oip.RepositoryIndexResponse()
+            for version in self._control.index():
+                if version.status == "READY" or not request.ready:
+                    response.models.add(
+                        name=version.name, version=str(version.number), state=version.status, reason=version.reason
+                    )
+            return response
+
+    def RepositoryModelLoad(
+        self, request: oip.RepositoryModelLoadRequest, context: grpc.ServicerContext
+    ) -> oip.RepositoryModelLoadResponse:
+        """Load a model from its files, again if it serves already; answers when it serves."""
+        with errors_as_status(context):
+            _check_repository(request.repository_name)
+            _check_no_parameters(request.parameters)
+            self._control.load(request.model_name)
+            return oip.RepositoryModelLoadResponse()
+
+    def RepositoryModelUnload(
+        self, request: oip.RepositoryModelUnloadRequest, context: grpc.ServicerContext
+    ) -> oip.RepositoryModelUnloadResponse:
+        """Let a model go; answers when what it had accepted is answered."""
+        with errors_as_status(context):
+            _check_repository(request.repository_name)
+            self._control.unload(request.model_name)
+            return oip.RepositoryModelUnloadResponse()
+
+
+def _check_repository(name: str) -> None:
+    if name:
+        raise InvalidRequest(f"repository_name is '{name}'; this server has one repository, so leave it empty")
+
+
+def _check_no_parameters(parameters: Mapping[str, oip.ModelRepositoryParameter]) -> None:
+    if parameters:
+        raise InvalidRequest(
+            f"parameter '{min(parameters)}' is not supported: what is served are the files in the repository, with "
+            "their proofs, as model.yaml says; change those and load the model again"
+        )

@@ -10,10 +10,12 @@ import grpc
 
 from serving.errors import (
     Cancelled,
+    ControlOff,
     DeadlineExceeded,
     Draining,
     EngineError,
     InvalidRequest,
+    LoadRefused,
     ModelNotFound,
     NotReady,
     Overloaded,
@@ -30,6 +32,8 @@ STATUS_CODES: dict[type[ServingError], grpc.StatusCode] = {
     ModelNotFound: grpc.StatusCode.NOT_FOUND,
     NotReady: grpc.StatusCode.UNAVAILABLE,
     Draining: grpc.StatusCode.UNAVAILABLE,
+    ControlOff: grpc.StatusCode.FAILED_PRECONDITION,
+    LoadRefused: grpc.StatusCode.FAILED_PRECONDITION,
     StateMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -42,11 +42,12 @@ class Desk:
         self.slots = Slots(SLOTS, what="requests are in flight", setting="--max-inflight-requests")
         self.stream_slots = Slots(STREAMS, what="streams are open", setting="--max-streams")
         model = Model(manifest=manifest, policy=Policy.model_validate({}), inbox=self)
-        repository = Repository({(manifest.name, manifest.version): model}, {})
+        repository = Repository()
+        repository.serve(manifest.name, {manifest.version: model}, {})
         inference = Inference(repository=repository, metrics=self, clock=self.house.clock, slots=self.slots)
         self._server = GrpcServer(
             inference,
-            ControlService(repository),
+            ControlService(repository, self),
             address="127.0.0.1:0",
             stream_slots=self.stream_slots,
             max_message_bytes=2**20,
@@ -57,6 +58,7 @@ class Desk:
 
     def __enter__(self) -> Self:
         self._server.start()
+        self._server.set_ready(ready=True)
         return self
 
     def __exit__(self, *_: object) -> None:
