@@ -43,7 +43,7 @@ def test_a_wrong_setting_ends_with_code_2_and_its_name(
 
 def test_a_repository_that_is_not_there_ends_with_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model-repository", str(tmp_path / "none")]) == 1
-    assert "no such folder" in capsys.readouterr().err
+    assert "--model-repository takes the folder" in capsys.readouterr().err
 
 
 def test_every_setting_has_a_description() -> None:

@@ -56,7 +56,7 @@ class LocalServer:
     ) -> None:
         self.stop()
 
-    def wait_for(self, pattern: re.Pattern[str]) -> re.Match[str]:
+    def wait_for(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
         """Return the first match in the server's log, as soon as it is there.
 
         Raises:
@@ -64,13 +64,13 @@ class LocalServer:
         """
 
         def found() -> re.Match[str] | None:
-            return next((match for line in self.log if (match := pattern.search(line))), None)
+            return next((match for line in self.log if (match := re.search(pattern, line))), None)
 
         with self._grown:
             self._grown.wait_for(lambda: found() or self._ended, START_SECONDS)
             match = found()
         if match is None:
-            raise RuntimeError(f"lstm-serve never said '{pattern.pattern}':\n" + "".join(self.log))
+            raise RuntimeError(f"lstm-serve never said '{re.compile(pattern).pattern}':\n" + "".join(self.log))
         return match
 
     def stop(self) -> int:

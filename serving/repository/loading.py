@@ -18,9 +18,10 @@ from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import Manifest, read_manifest
 from serving.policy import Latest, Policy, read_policy
 from serving.repository.folders import ModelFolder, Stamp
-from serving.repository.registry import Key, Model, Repository, Runnable
+from serving.repository.registry import Key, Model, Repository, Runnable, Version
 
 log = logging.getLogger(__name__)
+NOT_WANTED = "is none of the versions that model.yaml and the repository's files ask for"
 
 Loader = Callable[[Manifest, Policy, Path], Runnable]
 """Makes a verified version's folder ready to take requests; raises ArtifactError."""
@@ -124,20 +125,20 @@ class Loading:
                     break
         if not keep and refused:
             keep = dict(serving)  # the last good versions stay until there are other good ones
-        self._repository.serve(name, {number: loaded.model for number, loaded in keep.items()}, refused)
+        left = {(name, number): old for number, old in serving.items() if keep.get(number) is not old}
+        idle = [Version(name, number, "UNAVAILABLE", f"was refused at load: {why}") for number, why in refused.items()]
+        idle += [Version(name, number, "UNLOADING", NOT_WANTED) for _, number in left]
+        self._repository.serve(name, {number: loaded.model for number, loaded in keep.items()}, idle)
         self._loaded = {key: loaded for key, loaded in self._loaded.items() if key[0] != name}
         self._loaded |= {(name, number): loaded for number, loaded in keep.items()}
-        left = {(name, number): old for number, old in serving.items() if keep.get(number) is not old}
         serving.clear()  # nothing here may hold on to what is to be freed
-        self._retire(left, reason="is none of the versions that model.yaml and the repository's files ask for")
+        self._retire(left, reason=NOT_WANTED)
         return refused
 
     def unload(self, name: str) -> None:
         """Let a loaded model go."""
         leaving = [key for key in self._loaded if key[0] == name]
-        self._repository.serve(name, {}, {})
-        for key in leaving:
-            self._repository.mark(*key, "UNLOADING", "is being unloaded")
+        self._repository.serve(name, {}, [Version(*key, "UNLOADING", "was unloaded") for key in leaving])
         self._retire({key: self._loaded.pop(key) for key in leaving}, reason="was unloaded")
 
     def _loaded_version(

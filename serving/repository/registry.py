@@ -1,7 +1,7 @@
 """Which versions serve, and which one a request means. Read by every call, changed by whoever loads models."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -63,23 +63,21 @@ class Repository:
         self._watchers.append(changed)
         changed()
 
-    def serve(self, name: str, versions: Mapping[int, Model], refused: Mapping[int, str]) -> None:
+    def serve(self, name: str, versions: Mapping[int, Model], others: Iterable[Version] = ()) -> None:
         """Let these versions of a model serve, and no others, from one moment to the next.
 
         Args:
             name: of the model.
             versions: that serve.
-            refused: why the versions that should serve, and do not, were refused.
+            others: that are known and do not serve; what was known of the model before is forgotten.
         """
         with self._lock:
             models = {key: model for key, model in self.models.items() if key[0] != name}
             models |= {(name, number): model for number, model in versions.items()}
-            others = {key: version for key, version in self._others.items() if key[0] != name}
-            for number, why in refused.items():
-                if number not in versions:
-                    others[name, number] = Version(name, number, "UNAVAILABLE", f"was refused at load: {why}")
+            idle = {key: version for key, version in self._others.items() if key[0] != name}
+            idle |= {(name, other.number): other for other in others if other.number not in versions}
             self.models = dict(sorted(models.items()))
-            self._others = others
+            self._others = idle
             for changed in self._watchers:
                 changed()
 
@@ -87,11 +85,6 @@ class Repository:
         """Say why a version does not serve; nothing changes for one that does."""
         with self._lock:
             self._others = {**self._others, (name, number): Version(name, number, status, reason)}
-
-    def forget(self, name: str, number: int) -> None:
-        """Know no more of a version that does not serve."""
-        with self._lock:
-            self._others = {key: version for key, version in self._others.items() if key != (name, number)}
 
     def find(self, name: str, version: str) -> Model:
         """Return the model that a request means: the version it names, or the newest that serves if it names none.

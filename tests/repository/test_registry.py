@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import ModelNotFound, NotReady
-from serving.repository import Repository
+from serving.repository import Repository, Version
 from tests.repository.house import House, damage
 from tests.support.artefacts import write_lstm
 
@@ -69,7 +69,7 @@ def test_watchers_see_all_of_a_change_or_nothing(repository: Repository) -> None
     repository.watch(lambda: seen.append(repository.versions("a")))
     newest = repository.find("a", "")
 
-    repository.serve("a", {10: newest}, {1: "an old one"})
+    repository.serve("a", {10: newest}, [Version("a", 1, "UNAVAILABLE", "is an old one")])
 
     assert seen == [[1, 2, 10], [10]]
     with pytest.raises(NotReady, match="an old one"):

@@ -1,9 +1,12 @@
 """Start and stop: what the server says, how it drains, and with which code it ends."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,7 +18,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tritonclient.grpc import service_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.engine.priority import NICENESS
 from tests.socket.conftest import read_metric, sequence, tensor
@@ -104,6 +107,51 @@ def test_a_health_watch_is_told_that_the_server_goes_away_and_does_not_hold_it(r
 
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert server.process.wait(60) == 0
+
+
+def test_sigterm_says_not_ready_at_once_and_serves_on_for_the_delay(repository: Path) -> None:
+    """Load balancers need a while to notice; what they send until then is answered, and a second signal cuts it short."""
+    with LocalServer(repository, "--drain-delay-seconds", "3600") as server:
+        probes = server.metrics_url.removesuffix("/metrics")
+        assert [http_status(f"{probes}{path}") for path in ("/readyz", "/livez", "/no")] == [200, 200, 404]
+        with grpc.insecure_channel(server.address) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+            server.process.terminate()
+
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert [http_status(f"{probes}{path}") for path in ("/readyz", "/livez")] == [503, 200]
+            assert not stub.ServerReady(service_pb2.ServerReadyRequest()).ready
+            assert read_metric(server, "lstm_ready") == 0
+            request = infer_request(SHORT)
+            request.model_name = "causal"
+            codes = [stub.ModelInfer.future(request, timeout=60).code() for _ in range(20)]
+        assert codes == [grpc.StatusCode.OK] * 20
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+
+
+def test_an_interrupt_from_the_keyboard_does_not_wait(repository: Path) -> None:
+    with LocalServer(repository, "--drain-delay-seconds", "3600") as server:
+        server.process.send_signal(signal.SIGINT)
+
+        assert server.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_the_probes_answer_to_nothing_but_reading(server: LocalServer, method: str) -> None:
+    assert http_status(server.metrics_url, method=method) == 405
+
+
+def http_status(url: str, *, method: str = "GET") -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as page:  # noqa: S310
+            return page.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def test_a_taken_port_ends_the_start_with_its_address(server: LocalServer, repository: Path) -> None:

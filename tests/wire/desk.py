@@ -43,7 +43,7 @@ class Desk:
         self.stream_slots = Slots(STREAMS, what="streams are open", setting="--max-streams")
         model = Model(manifest=manifest, policy=Policy.model_validate({}), inbox=self)
         repository = Repository()
-        repository.serve(manifest.name, {manifest.version: model}, {})
+        repository.serve(manifest.name, {manifest.version: model})
         inference = Inference(repository=repository, metrics=self, clock=self.house.clock, slots=self.slots)
         self._server = GrpcServer(
             inference,
