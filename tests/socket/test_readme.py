@@ -1,8 +1,11 @@
 """README's promises: the demo runs, and every command and snippet in it works as printed."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from serving.config import ServerConfig
 from serving.policy import Policy
@@ -31,11 +34,19 @@ def test_the_call_in_the_readme_works_against_the_exported_model(
     assert re.fullmatch(r"\[[0-8]\]\n", ended.stdout)
 
 
-def test_the_serve_command_is_the_programs_own(newcomers_server: LocalServer) -> None:
-    (command,) = (block.strip() for block in blocks("sh") if block.startswith("lstm-serve"))
+SERVE = "lstm-serve --model-repository models"
+SERVE_COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.startswith(SERVE)]
 
-    assert command == "lstm-serve --model-repository models"
+
+def test_the_serve_command_is_the_programs_own(newcomers_server: LocalServer) -> None:
+    assert SERVE in SERVE_COMMANDS
     assert any("loaded my-speaker version 2: int8 on cpu" in line for line in newcomers_server.log)
+
+
+@pytest.mark.parametrize("command", [command for command in SERVE_COMMANDS if command != SERVE])
+def test_every_other_serve_command_serves(newcomers_models: Path, command: str) -> None:
+    with LocalServer(newcomers_models, *shlex.split(command.removeprefix(SERVE))) as server:
+        assert any("loaded my-speaker version 2" in line for line in server.log)
 
 
 def test_model_yaml_is_documented_key_by_key() -> None:
