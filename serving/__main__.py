@@ -9,7 +9,7 @@ from pydantic_settings import CliApp
 
 from serving import app
 from serving.config import ServerConfig
-from serving.errors import ArtifactError, EngineUnavailable, FrontUnavailable
+from serving.errors import ArtifactError, ConfigError, EngineUnavailable, FrontUnavailable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         app.run(config)
-    except (ArtifactError, EngineUnavailable, FrontUnavailable, OSError) as error:
+    except (ArtifactError, ConfigError, EngineUnavailable, FrontUnavailable, OSError) as error:
         sys.stderr.write(f"lstm-serve: {error}\n")
         return 1
     return 0

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 from prometheus_client import disable_created_metrics, make_wsgi_app
 
 from serving import __version__
@@ -30,10 +31,13 @@ from serving.repository import Repository
 from serving.repository.control import ModelControl
 from serving.repository.loading import Loading
 from serving.runner import Runner
+from serving.wire.access import Access, Tokens
 from serving.wire.inference import Inference
 from serving.wire.server import GrpcServer
 from serving.wire.service import ControlService
 from serving.wire.slots import Slots
+from serving.wire.tls import Certificates
+from serving.wire.transport import options
 
 log = logging.getLogger(__name__)
 MIB = 2**20
@@ -49,6 +53,7 @@ def run(config: ServerConfig) -> None:
     Raises:
         ArtifactError: nothing in the repository can be served.
         EngineUnavailable: no onnxruntime, or not the device or engine asked for.
+        ConfigError: a file that a setting names cannot be used.
         FrontUnavailable: the installed grpcio is not one that the server can be built on.
         OSError: a port is taken.
     """
@@ -97,14 +102,31 @@ def run(config: ServerConfig) -> None:
 def _server(
     config: ServerConfig, repository: Repository, control: ModelControl, metrics: ServerMetrics, clock: Clock
 ) -> GrpcServer:
-    slots = Slots(config.max_inflight_requests, what="requests are in flight", setting="--max-inflight-requests")
+    slots = Slots(
+        config.max_inflight_requests,
+        what="requests are in flight",
+        setting="--max-inflight-requests",
+        per_client=config.max_inflight_per_client,
+    )
     return GrpcServer(
         Inference(repository=repository, metrics=metrics, clock=clock, slots=slots),
         ControlService(repository, control),
+        Access(None if config.tokens is None else Tokens(config.tokens, clock)),
         address=f"{config.host}:{config.grpc_port}",
+        credentials=_credentials(config),
         stream_slots=Slots(config.max_streams, what="streams are open", setting="--max-streams"),
-        max_message_bytes=config.max_message_mib * MIB,
+        options=options(
+            max_message_bytes=config.max_message_mib * MIB,
+            max_connection_age_seconds=config.max_connection_age_seconds,
+        ),
+        reflects=config.reflection,
     )
+
+
+def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    return Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca).credentials()
 
 
 class _Readiness:

@@ -1,9 +1,9 @@
 """The server's settings: flags, then environment variables (`LSTM_SERVE_...`). The only reader of both."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -20,6 +20,7 @@ class ServerConfig(BaseSettings):
         cli_prog_name="lstm-serve",
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_implicit_flags=True,
     )
 
     model_repository: Path = Field(description="folder of models: <name>/<version>/{model.onnx,manifest.json}")
@@ -41,7 +42,29 @@ class ServerConfig(BaseSettings):
     max_streams: int = Field(
         64, ge=1, le=4096, description="open ModelStreamInfer calls at a time; those beyond are refused"
     )
+    max_inflight_per_client: int | None = Field(
+        None,
+        ge=1,
+        description="of these, requests of one client at a time; clients are told apart by token, or else by address",
+    )
     max_message_mib: int = Field(64, ge=1, le=1024, description="largest gRPC message in MiB")
+    max_connection_age_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="how old a connection becomes before its client is asked to connect anew, so that long-lived ones "
+        "spread over new replicas; calls under way are not cut; 0 for ever",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="certificate chain of the gRPC port (PEM); without it the port is not encrypted"
+    )
+    tls_key: Path | None = Field(None, description="key of the certificate (PEM, not encrypted)")
+    tls_client_ca: Path | None = Field(
+        None, description="authority (PEM) by which a client's certificate must be signed; without it none is asked for"
+    )
+    tokens: Path | None = Field(
+        None, description="file of bearer tokens' hashes and rights (SECURITY.md); without it anyone may infer"
+    )
+    reflection: bool = Field(True, description="whether the server tells what its services are (gRPC reflection)")
     model_control: Literal["none", "poll", "explicit"] = Field(
         "none",
         description="what loads and unloads models after the start: nothing, changes of the files, or the calls "
@@ -62,3 +85,20 @@ class ServerConfig(BaseSettings):
     drain_timeout_seconds: float = Field(
         30.0, ge=0, description="how long calls in flight may take to finish after SIGTERM"
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("--tls-certificate and --tls-key belong together; give both, or neither")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError(
+                "--tls-client-ca needs --tls-certificate and --tls-key: without TLS no client shows its own"
+            )
+        if self.load_model and self.model_control != "explicit":
+            raise ValueError("--load-model needs --model-control explicit: otherwise all models are loaded")
+        if self.max_inflight_per_client is not None and self.max_inflight_per_client > self.max_inflight_requests:
+            raise ValueError(
+                f"--max-inflight-per-client is {self.max_inflight_per_client}, and all clients together may have "
+                f"{self.max_inflight_requests} (--max-inflight-requests)"
+            )
+        return self

@@ -5,10 +5,13 @@ ServingError
 ├── ModelNotFound           no model or version of this name
 ├── NotReady                known, but not serving (refused at load, or still loading)
 ├── Draining                the server, or this version of the model, is going away
+├── Unauthenticated         no token, or one that is not known
+├── PermissionDenied        the token does not carry this right
 ├── ControlOff              the repository is not loaded and unloaded by calls on this server
 ├── LoadRefused             a model that was to be loaded cannot be trusted or read
 ├── StateMismatch           the carried state is another model version's
 ├── Shed                    refused because of the present load; says when to try again
+│   ├── ClientLimit         this client has as many requests under way as one may have
 │   ├── QueueFull           the bounded queue has no room
 │   └── Overloaded          the deadline cannot be met behind the present backlog
 ├── DeadlineExceeded        the caller's time ran out before the answer
@@ -16,6 +19,7 @@ ServingError
 └── EngineError             a fault of ours, with an id that the log has too
 ArtifactError               a model folder that cannot be trusted or read (start-up and the exporter)
 EngineUnavailable           no onnxruntime, or not the device that was asked for (start-up)
+ConfigError                 a setting, or a file that one names, cannot be used (start-up)
 FrontUnavailable            a grpcio that the front cannot be built on (start-up)
 
 Knows no gRPC: `serving/wire/status.py` holds the one table from these classes to status codes.
@@ -58,6 +62,18 @@ class Draining(ServingError):  # noqa: N818
     reason = "draining"
 
 
+class Unauthenticated(ServingError):  # noqa: N818
+    """The call brought no token, or one that is not known or has expired."""
+
+    reason = "unauthenticated"
+
+
+class PermissionDenied(ServingError):  # noqa: N818
+    """The caller is known, and has no right to this."""
+
+    reason = "permission_denied"
+
+
 class ControlOff(ServingError):  # noqa: N818
     """Models were to be loaded or unloaded by a call, on a server that does not let calls decide."""
 
@@ -84,6 +100,12 @@ class Shed(ServingError):  # noqa: N818
     def __init__(self, message: str, *, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+
+
+class ClientLimit(Shed):
+    """This client has as many requests under way as one client may have; those of others are still taken."""
+
+    reason = "client_limit"
 
 
 class QueueFull(Shed):
@@ -122,6 +144,10 @@ class ArtifactError(Exception):
 
 class EngineUnavailable(Exception):  # noqa: N818
     """No ONNX Runtime is installed, or the installed one lacks the device that was asked for."""
+
+
+class ConfigError(Exception):
+    """A setting cannot be used: it contradicts another, or a file that it names is not what it must be."""
 
 
 class FrontUnavailable(Exception):  # noqa: N818

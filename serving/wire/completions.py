@@ -12,7 +12,7 @@ Source: gRPC core's completion queue (grpc/grpc.h); what grpcio's `_server.py` a
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
@@ -20,6 +20,9 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import FrontUnavailable
 from serving.wire.lag import Lag
+
+if TYPE_CHECKING:
+    from serving.wire.access import Client
 
 NO_FLAGS = 0
 LONGEST_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
@@ -52,6 +55,8 @@ class Call:
         """When the thread came to it, on the same clock."""
         self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
         """What the client sent beside its messages: (key, value) pairs, keys in lower case, values of `-bin` bytes."""
+        self.client: Client | None = None
+        """Who calls; None where nobody is asked, or not yet."""
         self._initial: tuple[Any, ...] = (cygrpc.SendInitialMetadataOperation((), NO_FLAGS),)
         self._active = True
 
@@ -59,6 +64,11 @@ class Call:
     def peer(self) -> str:
         """The address at the other end of the connection, as `ipv4:127.0.0.1:1234`."""
         return cast("bytes", self._core.peer()).decode()
+
+    @property
+    def caller(self) -> str:
+        """Whose requests count together: the client's name, or else the address at the other end without its port."""
+        return self.peer.rpartition(":")[0] if self.client is None else self.client.name
 
     def is_active(self) -> bool:
         """Return whether the client may still be there."""

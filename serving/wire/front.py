@@ -8,6 +8,7 @@ import grpc
 from serving._proto import open_inference_pb2 as oip
 from serving.clock import NANOSECONDS_PER_SECOND
 from serving.errors import Draining, Overloaded, ServingError
+from serving.wire.access import Access
 from serving.wire.completions import Call, Completions
 from serving.wire.inference import Inference, Pending
 from serving.wire.parsing import parse
@@ -25,18 +26,20 @@ MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 class Front:
     """Takes both methods of a server, from `start` to `join`."""
 
-    def __init__(self, server: grpc.Server, inference: Inference, *, stream_slots: Slots) -> None:
+    def __init__(self, server: grpc.Server, inference: Inference, access: Access, *, stream_slots: Slots) -> None:
         """Claim the methods; the server must not have been started.
 
         Args:
             server: of grpcio, which serves everything else.
             inference: answers requests.
+            access: says who may call.
             stream_slots: each open stream takes one.
 
         Raises:
             FrontUnavailable: it cannot be built on the installed grpcio.
         """
         self._inference = inference
+        self._access = access
         self._stream_slots = stream_slots
         self._streams: set[Stream] = set()
         self._streams_lock = threading.Lock()
@@ -71,8 +74,18 @@ class Front:
             refuse(call, Draining("the server is stopping; retry on another replica"))
         elif call.deadline_ns is not None and self._completions.lag.refuses(call.deadline_ns - call.begun_ns):
             refuse(call, self._behind())
-        else:
+        elif self._knows(call):
             _Unary(call, self._inference, self._writers)
+
+    def _knows(self, call: Call) -> bool:
+        """Find out who calls, before anything is read; False if it has been refused."""
+        try:
+            call.client = self._access.client(call.metadata)
+        except ServingError as error:
+            self._inference.metrics.not_served(error.reason)
+            refuse(call, error)
+            return False
+        return True
 
     def _behind(self) -> Overloaded:
         """Count a call that is refused because the front is behind, and return what its caller is told."""
@@ -85,6 +98,8 @@ class Front:
         )
 
     def _begin_stream(self, call: Call) -> None:
+        if not self._knows(call):
+            return
         try:
             self._stream_slots.take()
         except ServingError as error:

@@ -53,7 +53,10 @@ class Pending:
         self._started_ns = inference.clock.now_ns()
         self._outputs: Arrays | None = None
         self._error: ServingError | None = None
+        self._caller = call.caller if inference.slots.per_client is not None else ""
         try:
+            if call.client is not None:
+                call.client.check_model(message.model_name)
             self.served = inference.find(message)
         except ServingError as error:
             inference.metrics.not_served(error.reason)
@@ -69,7 +72,7 @@ class Pending:
         """
         inference = self._inference
         try:
-            inference.slots.take()
+            inference.slots.take(self._caller)
             self._has_slot = True
             while not self._put():
                 self.served = inference.find(self._message)
@@ -154,7 +157,7 @@ class Pending:
     def _end(self, outcome: str) -> None:
         """Give the slot back and report."""
         if self._has_slot:
-            self._inference.slots.give_back()
+            self._inference.slots.give_back(self._caller)
         seconds = (self._inference.clock.now_ns() - self._started_ns) / NANOSECONDS_PER_SECOND
         manifest = self.served.model.manifest
         self._inference.metrics.request_ended(manifest.name, str(manifest.version), outcome, seconds)

@@ -10,7 +10,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest
-from serving.wire.status import abort
+from serving.wire.access import Access
+from serving.wire.status import errors_as_status
 
 Handler = Any
 """grpc.RpcMethodHandler, which is generic in the type stubs only."""
@@ -28,12 +29,12 @@ def parse(content: bytes) -> oip.ModelInferRequest:
         raise InvalidRequest("the bytes that were sent are no ModelInferRequest") from error
 
 
-def handlers(service: object, methods: Iterable[MethodDescriptor]) -> dict[str, Handler]:
-    """Return grpcio's handlers for unary methods, which the service has by the same names."""
-    return {method.name: _handler(getattr(service, method.name), method) for method in methods}
+def handlers(service: object, methods: Iterable[MethodDescriptor], access: Access) -> dict[str, Handler]:
+    """Return grpcio's handlers for unary methods, which the service has by the same names, for those who may call."""
+    return {method.name: _handler(getattr(service, method.name), method, access) for method in methods}
 
 
-def _handler(behave: Callable[[Any, grpc.ServicerContext], Message], method: MethodDescriptor) -> Handler:
+def _handler(behave: Callable[[Any], Message], method: MethodDescriptor, access: Access) -> Handler:
     request = GetMessageClass(method.input_type)
 
     def parse_or_mark(content: bytes) -> Message | InvalidRequest:
@@ -43,9 +44,11 @@ def _handler(behave: Callable[[Any, grpc.ServicerContext], Message], method: Met
             return InvalidRequest(f"the bytes that were sent are no {method.input_type.name}")
 
     def refuse_or_behave(message: Message | InvalidRequest, context: grpc.ServicerContext) -> Message:
-        if isinstance(message, InvalidRequest):
-            abort(context, message)
-        return behave(message, context)
+        with errors_as_status(context):
+            if isinstance(message, InvalidRequest):
+                raise message
+            access.check(method.name, message, context.invocation_metadata(), context.peer())
+            return behave(message)
 
     serialize = GetMessageClass(method.output_type).SerializeToString
     return grpc.unary_unary_rpc_method_handler(refuse_or_behave, parse_or_mark, serialize)

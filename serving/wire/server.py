@@ -1,6 +1,7 @@
 """The gRPC server: inference on the front, and health, reflection and the rest on grpcio's threads."""
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -8,11 +9,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving._proto import open_inference_pb2 as oip
+from serving.wire.access import Access
 from serving.wire.front import SERVICE_NAME, Front
 from serving.wire.inference import Inference
 from serving.wire.parsing import handlers
+from serving.wire.reflection import GuardedReflection
 from serving.wire.service import ControlService
 from serving.wire.slots import Slots
+from serving.wire.transport import Option
 
 METHODS = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
 CONTROL_THREADS = 16
@@ -28,23 +32,29 @@ LAST_BYTES_SECONDS = 1.0
 class GrpcServer:
     """Binds at construction, serves from `start` to `stop`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts it brings together
         self,
         inference: Inference,
         service: ControlService,
+        access: Access,
         *,
         address: str,
+        credentials: grpc.ServerCredentials | None,
         stream_slots: Slots,
-        max_message_bytes: int,
+        options: Sequence[Option],
+        reflects: bool,
     ) -> None:
         """Bind the port.
 
         Args:
             inference: answers requests.
             service: answers the other calls.
+            access: says who may call.
             address: `host:port`; port 0 takes a free one.
+            credentials: for TLS; None opens a port that is not encrypted.
             stream_slots: each open stream takes one.
-            max_message_bytes: largest message in or out.
+            options: of connections.
+            reflects: whether the server tells what its services and messages are.
 
         Raises:
             OSError: the address cannot be bound.
@@ -54,24 +64,27 @@ class GrpcServer:
         self._slots = inference.slots
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=CONTROL_THREADS, thread_name_prefix="grpc"),
-            options=[
-                ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent half of the traffic
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", max_message_bytes),
-            ],
+            interceptors=[GuardedReflection(access)] if reflects else [],
+            options=options,
         )
-        self._front = Front(self._server, inference, stream_slots=stream_slots)
+        self._front = Front(self._server, inference, access, stream_slots=stream_slots)
         self._health = health.HealthServicer(
             experimental_non_blocking=True,
             experimental_thread_pool=ThreadPoolExecutor(max_workers=HEALTH_STREAMS, thread_name_prefix="health"),
         )
         control = [METHODS[name] for name in METHODS if hasattr(service, name)]
-        self._server.add_registered_method_handlers(SERVICE_NAME, handlers(service, control))
+        self._server.add_registered_method_handlers(SERVICE_NAME, handlers(service, control, access))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        if reflects:
+            reflection.enable_server_reflection(
+                (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            )
         self.set_ready(ready=False)
         try:
-            self.port = self._server.add_insecure_port(address)
+            if credentials is None:
+                self.port = self._server.add_insecure_port(address)
+            else:
+                self.port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
 

@@ -3,15 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-import grpc
-
 from serving import __version__
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest, NotReady
 from serving.repository import Model, Repository, Version
 from serving.wire import outputs
 from serving.wire.model_config import PLATFORM, model_config
-from serving.wire.status import errors_as_status
 
 SERVER_NAME = "lstm-serve"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "schedule_policy", "statistics")
@@ -40,39 +37,33 @@ class ControlService:
         self._control = control
         self.ready = False
 
-    def ServerLive(self, request: oip.ServerLiveRequest, context: grpc.ServicerContext) -> oip.ServerLiveResponse:
+    def ServerLive(self, request: oip.ServerLiveRequest) -> oip.ServerLiveResponse:
         """Answer true: the process runs."""
-        del request, context
+        del request
         return oip.ServerLiveResponse(live=True)
 
-    def ServerReady(self, request: oip.ServerReadyRequest, context: grpc.ServicerContext) -> oip.ServerReadyResponse:
+    def ServerReady(self, request: oip.ServerReadyRequest) -> oip.ServerReadyResponse:
         """Answer whether the server takes requests."""
-        del request, context
+        del request
         return oip.ServerReadyResponse(ready=self.ready)
 
-    def ModelReady(self, request: oip.ModelReadyRequest, context: grpc.ServicerContext) -> oip.ModelReadyResponse:
+    def ModelReady(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
         """Answer whether a model (a version of it) serves; NOT_FOUND if there is none of that name."""
-        with errors_as_status(context):
-            try:
-                self._repository.find(request.name, request.version)
-            except NotReady:
-                return oip.ModelReadyResponse(ready=False)
-            return oip.ModelReadyResponse(ready=self.ready)
+        try:
+            self._repository.find(request.name, request.version)
+        except NotReady:
+            return oip.ModelReadyResponse(ready=False)
+        return oip.ModelReadyResponse(ready=self.ready)
 
-    def ServerMetadata(
-        self, request: oip.ServerMetadataRequest, context: grpc.ServicerContext
-    ) -> oip.ServerMetadataResponse:
+    def ServerMetadata(self, request: oip.ServerMetadataRequest) -> oip.ServerMetadataResponse:
         """Answer name, version and the extensions of the protocol that are offered."""
-        del request, context
+        del request
         return oip.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=EXTENSIONS)
 
-    def ModelMetadata(
-        self, request: oip.ModelMetadataRequest, context: grpc.ServicerContext
-    ) -> oip.ModelMetadataResponse:
+    def ModelMetadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:
         """Answer a model's tensors, the versions that serve, and the properties that decide how it is batched."""
-        with errors_as_status(context):
-            model = self._repository.find(request.name, request.version)
-            return self._metadata(model)
+        model = self._repository.find(request.name, request.version)
+        return self._metadata(model)
 
     def _metadata(self, model: Model) -> oip.ModelMetadataResponse:
         manifest = model.manifest
@@ -96,43 +87,33 @@ class ControlService:
                 side.add(name=output.name, datatype=outputs.wire_datatype(output), shape=outputs.wire_shape(output))
         return response
 
-    def ModelConfig(self, request: oip.ModelConfigRequest, context: grpc.ServicerContext) -> oip.ModelConfigResponse:
+    def ModelConfig(self, request: oip.ModelConfigRequest) -> oip.ModelConfigResponse:
         """Answer how a model is served: shapes, limits and policy."""
-        with errors_as_status(context):
-            return oip.ModelConfigResponse(config=model_config(self._repository.find(request.name, request.version)))
+        return oip.ModelConfigResponse(config=model_config(self._repository.find(request.name, request.version)))
 
-    def RepositoryIndex(
-        self, request: oip.RepositoryIndexRequest, context: grpc.ServicerContext
-    ) -> oip.RepositoryIndexResponse:
+    def RepositoryIndex(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
         """Answer every version that is or was to be served, its state, and why it does not serve."""
-        with errors_as_status(context):
-            _check_repository(request.repository_name)
-            response = oip.RepositoryIndexResponse()
-            for version in self._control.index():
-                if version.status == "READY" or not request.ready:
-                    response.models.add(
-                        name=version.name, version=str(version.number), state=version.status, reason=version.reason
-                    )
-            return response
+        _check_repository(request.repository_name)
+        response = oip.RepositoryIndexResponse()
+        for version in self._control.index():
+            if version.status == "READY" or not request.ready:
+                response.models.add(
+                    name=version.name, version=str(version.number), state=version.status, reason=version.reason
+                )
+        return response
 
-    def RepositoryModelLoad(
-        self, request: oip.RepositoryModelLoadRequest, context: grpc.ServicerContext
-    ) -> oip.RepositoryModelLoadResponse:
+    def RepositoryModelLoad(self, request: oip.RepositoryModelLoadRequest) -> oip.RepositoryModelLoadResponse:
         """Load a model from its files, again if it serves already; answers when it serves."""
-        with errors_as_status(context):
-            _check_repository(request.repository_name)
-            _check_no_parameters(request.parameters)
-            self._control.load(request.model_name)
-            return oip.RepositoryModelLoadResponse()
+        _check_repository(request.repository_name)
+        _check_no_parameters(request.parameters)
+        self._control.load(request.model_name)
+        return oip.RepositoryModelLoadResponse()
 
-    def RepositoryModelUnload(
-        self, request: oip.RepositoryModelUnloadRequest, context: grpc.ServicerContext
-    ) -> oip.RepositoryModelUnloadResponse:
+    def RepositoryModelUnload(self, request: oip.RepositoryModelUnloadRequest) -> oip.RepositoryModelUnloadResponse:
         """Let a model go; answers when what it had accepted is answered."""
-        with errors_as_status(context):
-            _check_repository(request.repository_name)
-            self._control.unload(request.model_name)
-            return oip.RepositoryModelUnloadResponse()
+        _check_repository(request.repository_name)
+        self._control.unload(request.model_name)
+        return oip.RepositoryModelUnloadResponse()
 
 
 def _check_repository(name: str) -> None:

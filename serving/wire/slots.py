@@ -1,41 +1,58 @@
-"""Room for so many calls at a time."""
+"""Room for so many calls at a time, and for so many of one client's."""
 
 import threading
 
-from serving.errors import QueueFull
+from serving.errors import ClientLimit, QueueFull
 
 
 class Slots:
     """A number of places; who stops the server can wait until all have been given back."""
 
-    def __init__(self, count: int, *, what: str, setting: str) -> None:
+    def __init__(self, count: int, *, what: str, setting: str, per_client: int | None = None) -> None:
         """Offer so many places.
 
         Args:
             count: of them.
             what: takes them, for messages.
             setting: the flag that decides how many there are.
+            per_client: of them that one client may have at a time; None for all.
         """
         self._count = count
         self._what = what
         self._setting = setting
+        self.per_client = per_client
         self._taken = 0
+        self._taken_by: dict[str, int] = {}
+        """Clients that have places, and how many; kept only if they are limited."""
         self._left = threading.Condition()
 
-    def take(self) -> None:
-        """Take a place, which `give_back` must follow.
+    def take(self, client: str = "") -> None:
+        """Take a place for a client, which `give_back` must follow.
 
         Raises:
+            ClientLimit: it has as many as one client may have.
             QueueFull: all are taken.
         """
         with self._left:
             if self._taken == self._count:
                 raise QueueFull(f"{self._count} {self._what} already; retry later ({self._setting})")
+            if self.per_client is not None:
+                taken = self._taken_by.get(client, 0)
+                if taken == self.per_client:
+                    raise ClientLimit(
+                        f"{taken} {self._what} already for client '{client}'; retry when one is answered "
+                        "(--max-inflight-per-client)"
+                    )
+                self._taken_by[client] = taken + 1
             self._taken += 1
 
-    def give_back(self) -> None:
-        """Leave a place."""
+    def give_back(self, client: str = "") -> None:
+        """Leave a client's place."""
         with self._left:
+            if self.per_client is not None:
+                taken = self._taken_by.pop(client)
+                if taken > 1:
+                    self._taken_by[client] = taken - 1
             self._taken -= 1
             if not self._taken:
                 self._left.notify_all()

@@ -10,6 +10,7 @@ import grpc
 
 from serving.errors import (
     Cancelled,
+    ClientLimit,
     ControlOff,
     DeadlineExceeded,
     Draining,
@@ -19,9 +20,11 @@ from serving.errors import (
     ModelNotFound,
     NotReady,
     Overloaded,
+    PermissionDenied,
     QueueFull,
     ServingError,
     StateMismatch,
+    Unauthenticated,
 )
 from serving.wire.completions import Call, Metadata
 
@@ -35,6 +38,9 @@ STATUS_CODES: dict[type[ServingError], grpc.StatusCode] = {
     ControlOff: grpc.StatusCode.FAILED_PRECONDITION,
     LoadRefused: grpc.StatusCode.FAILED_PRECONDITION,
     StateMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    ClientLimit: grpc.StatusCode.RESOURCE_EXHAUSTED,
     QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

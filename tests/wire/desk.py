@@ -13,11 +13,13 @@ from serving.manifest import Manifest
 from serving.policy import Policy
 from serving.repository import Model, Repository
 from serving.tensors import Rows
+from serving.wire.access import Access
 from serving.wire.inference import Inference
 from serving.wire.server import GrpcServer
 from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 from serving.wire.streams import OUTSTANDING
+from serving.wire.transport import options
 from tests.runner.house import House
 
 SECONDS = 60
@@ -48,9 +50,12 @@ class Desk:
         self._server = GrpcServer(
             inference,
             ControlService(repository, self),
+            Access(None),
             address="127.0.0.1:0",
+            credentials=None,
             stream_slots=self.stream_slots,
-            max_message_bytes=2**20,
+            options=options(max_message_bytes=2**20, max_connection_age_seconds=0),
+            reflects=True,
         )
         self.drain = self._server.drain
         self._channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")

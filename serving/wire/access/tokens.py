@@ -1,0 +1,133 @@
+"""Bearer tokens: their hashes in a file, which is read again when it changes.
+
+    - name: mobile-app             # for messages and limits
+      sha256: 9f86d081884c7d65...  # of the token, in hex
+      models: [speaker, digits]    # or ["*"]; none by default
+    - name: deployer
+      sha256: 60303ae22b998861...
+      admin: true                  # may load and unload models
+      expires: 2027-06-30          # the last day, UTC
+
+A token is meant to be drawn at random (`openssl rand -hex 32`), not thought up: then one round of SHA-256 cannot be
+reversed by guessing, and costs a microsecond per call, where a password hash would cost a server its throughput.
+"""
+
+import datetime as dt
+import hashlib
+import hmac
+import logging
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from serving.clock import NANOSECONDS_PER_SECOND, Clock
+from serving.errors import ConfigError, Unauthenticated
+from serving.manifest import first_problem
+from serving.wire.access.rights import Client
+
+log = logging.getLogger(__name__)
+LOOK_NS = NANOSECONDS_PER_SECOND
+"""How long a change of the file may go unnoticed: looking costs more than comparing does."""
+
+
+class Entry(BaseModel):
+    """One token of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=128)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    models: tuple[str, ...] = ()
+    admin: bool = False
+    expires: dt.date | None = None
+
+
+_FILE = TypeAdapter(Annotated[tuple[Entry, ...], Field(min_length=1)])
+_Known = tuple[tuple[bytes, Client, dt.date | None], ...]
+
+
+class Tokens:
+    """The tokens of a file. Safe to use from any thread."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        """Read the file.
+
+        Raises:
+            ConfigError: it cannot be read, or is not what this module's docstring shows.
+        """
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stamp = _stamp(path)
+        self._known = _read(path)
+        self._look_at_ns = clock.now_ns() + LOOK_NS
+
+    def client(self, token: str) -> Client:
+        """Return whose token it is. All are compared, each in constant time, so that timing tells nothing.
+
+        Raises:
+            Unauthenticated: nobody's, or it has expired.
+        """
+        self._look()
+        digest = hashlib.sha256(token.encode()).digest()
+        found: tuple[Client, dt.date | None] | None = None
+        for known, client, expires in self._known:
+            if hmac.compare_digest(known, digest):
+                found = (client, expires)
+        if found is None:
+            raise Unauthenticated("the token is not known here")
+        client, expires = found
+        if expires is not None and dt.datetime.now(dt.UTC).date() > expires:
+            raise Unauthenticated(f"the token of client '{client.name}' has expired")
+        return client
+
+    def _look(self) -> None:
+        """Read the file again if it has changed; one that is wrong leaves what was read before."""
+        now_ns = self._clock.now_ns()
+        if now_ns < self._look_at_ns:
+            return
+        with self._lock:
+            if now_ns < self._look_at_ns:
+                return
+            self._look_at_ns = now_ns + LOOK_NS
+            stamp = _stamp(self._path)
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            try:
+                self._known = _read(self._path)
+            except ConfigError as error:
+                log.error("%s; the tokens that were read before still hold", error)  # noqa: TRY400
+            else:
+                log.info("read %d tokens from %s", len(self._known), self._path)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _read(path: Path) -> _Known:
+    try:
+        entries = _FILE.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"--tokens {path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise ConfigError(f"--tokens {path}: {first_problem(error)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--tokens {path}: not valid YAML") from error
+    for what in ("name", "sha256"):
+        values = [getattr(entry, what) for entry in entries]
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"--tokens {path}: two entries have the {what} {twice:.12}; each needs its own")
+    return tuple(
+        (bytes.fromhex(entry.sha256), Client(entry.name, frozenset(entry.models), entry.admin), entry.expires)
+        for entry in entries
+    )
