@@ -54,10 +54,11 @@ def run(config: ServerConfig) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series of every counter
     budget = read_cpu_budget()
     threads = config.threads or budget.threads
-    log.info("lstm-serve %s, onnxruntime %s", __version__, load_onnxruntime().__version__)
+    onnxruntime_version = load_onnxruntime().__version__
+    log.info("lstm-serve %s, onnxruntime %s", __version__, onnxruntime_version)
     log.info("CPU budget: %s; %d threads per engine call, spinning off", budget, threads)
     clock = SystemClock()
-    metrics = ServerMetrics(cpu_threads=threads)
+    metrics = ServerMetrics(cpu_threads=threads, cpu_quota_cores=budget.quota, onnxruntime_version=onnxruntime_version)
     loader = _Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
     with ThreadPoolExecutor(1, initializer=compute_in_the_background) as background:  # whose threads engines inherit
         repository = background.submit(load_repository, config.model_repository, loader.load).result()
@@ -66,7 +67,7 @@ def run(config: ServerConfig) -> None:
     inference = Inference(repository=repository, metrics=metrics, clock=clock, slots=slots)
     server = GrpcServer(
         inference,
-        ControlService(repository),
+        ControlService(repository, metrics),
         address=f"{config.host}:{config.grpc_port}",
         stream_slots=stream_slots,
         max_message_bytes=config.max_message_mib * MIB,
@@ -122,6 +123,9 @@ class _Loader:
             turns=self._turns,
             clock=self._clock,
             metrics=self._metrics.of_model(manifest.name, str(manifest.version)),
+        )
+        self._metrics.describe_model(
+            manifest.name, str(manifest.version), precision=manifest.precision, engine=engine.name
         )
         self.runners.append(runner)
         return runner

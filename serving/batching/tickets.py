@@ -116,6 +116,8 @@ class Batch:
     predicted_seconds: float
     company: int
     """Rows that were live when it began, its own with them."""
+    most_rows: int
+    """That the policy allowed it."""
 
     @property
     def rows(self) -> int:

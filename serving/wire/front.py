@@ -10,7 +10,6 @@ from serving.clock import NANOSECONDS_PER_SECOND
 from serving.errors import Draining, Overloaded, ServingError
 from serving.wire.completions import Call, Completions
 from serving.wire.inference import Inference, Pending
-from serving.wire.parsing import parse
 from serving.wire.slots import Slots
 from serving.wire.status import as_serving_error, finish, refuse
 from serving.wire.streams import Stream
@@ -68,6 +67,7 @@ class Front:
 
     def _begin_unary(self, call: Call) -> None:
         if self._draining:
+            self._inference.metrics.not_served(Draining.reason)
             refuse(call, Draining("the server is stopping; retry on another replica"))
         elif call.deadline_ns is not None and self._completions.lag.refuses(call.deadline_ns - call.begun_ns):
             refuse(call, self._behind())
@@ -88,6 +88,7 @@ class Front:
         try:
             self._stream_slots.take()
         except ServingError as error:
+            self._inference.metrics.not_served(error.reason)
             refuse(call, error)
             return
         stream = Stream(call, self._inference, self._writers, over=self._stream_over)
@@ -120,7 +121,7 @@ class _Unary:
             self._call.finish(grpc.StatusCode.UNIMPLEMENTED, f"{UNARY} takes exactly one message")
             return
         try:
-            message = parse(content)
+            message = self._inference.parse(content)
             self._pending = self._inference.begin(message, self._call, self._replied)
         except Exception as error:  # noqa: BLE001  the outermost frame of a call
             finish(self._call, as_serving_error(error))

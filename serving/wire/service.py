@@ -7,6 +7,7 @@ from serving._proto import open_inference_pb2 as oip
 from serving.errors import NotReady
 from serving.repository import Model, Repository
 from serving.wire import outputs
+from serving.wire.statistics import StatisticsSource, statistics_response
 from serving.wire.status import errors_as_status
 
 SERVER_NAME = "lstm-serve"
@@ -16,9 +17,10 @@ PLATFORM = "onnxruntime_onnx"
 class ControlService:
     """Everything but inference: the calls that say what is served, and whether."""
 
-    def __init__(self, repository: Repository) -> None:
-        """Tell of a repository."""
+    def __init__(self, repository: Repository, statistics: StatisticsSource) -> None:
+        """Tell of a repository, and of what was counted of its models."""
         self._repository = repository
+        self._statistics = statistics
         self.ready = False
 
     def ServerLive(self, request: oip.ServerLiveRequest, context: grpc.ServicerContext) -> oip.ServerLiveResponse:
@@ -54,6 +56,15 @@ class ControlService:
         with errors_as_status(context):
             model = self._repository.find(request.name, request.version)
             return self._metadata(model)
+
+    def ModelStatistics(
+        self, request: oip.ModelStatisticsRequest, context: grpc.ServicerContext
+    ) -> oip.ModelStatisticsResponse:
+        """Answer what was counted of a version, of a model's versions, or of all that serve."""
+        with errors_as_status(context):
+            found = self._repository.find(request.name, request.version) if request.name else None
+            version = str(found.manifest.version) if found is not None and request.version else ""
+            return statistics_response(self._statistics.statistics(), name=request.name, version=version)
 
     def _metadata(self, model: Model) -> oip.ModelMetadataResponse:
         manifest = model.manifest

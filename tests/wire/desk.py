@@ -10,6 +10,7 @@ import grpc
 from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from serving.inbox import Reply
 from serving.manifest import Manifest
+from serving.metrics import ServerMetrics
 from serving.policy import Policy
 from serving.repository import Model, Repository
 from serving.tensors import Rows
@@ -46,7 +47,7 @@ class Desk:
         inference = Inference(repository=repository, metrics=self, clock=self.house.clock, slots=self.slots)
         self._server = GrpcServer(
             inference,
-            ControlService(repository),
+            ControlService(repository, ServerMetrics(cpu_threads=1)),
             address="127.0.0.1:0",
             stream_slots=self.stream_slots,
             max_message_bytes=2**20,
