@@ -173,7 +173,7 @@ class AnySequenceOfEvents(RuleBasedStateMachine):
             (known, row) for known in self.live.values() for row, steps in enumerate(known.ticket.lengths)
             if known.done[row] < steps
         ]  # fmt: skip
-        assert self.batcher._live_rows == len(unfinished)
+        assert self.batcher.live_rows == len(unfinished)
         assert self.batcher._live_steps == sum(known.remaining for known in self.live.values())
         assert (self.batcher.backlog_seconds > 0) is bool(self.live)
         deadlines = [known.ticket.deadline_ns for known in self.live.values()]
