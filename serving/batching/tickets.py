@@ -129,11 +129,6 @@ class Batch:
         """Steps of all rows that are not padding."""
         return sum(span.stop - span.start for span in self.spans)
 
-    @property
-    def padding_efficiency(self) -> float:
-        """Real steps over padded ones, 0 < ratio <= 1."""
-        return self.real_steps / (len(self.spans) * self.steps)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:

@@ -1,5 +1,7 @@
 """ModelStatistics, through Triton's client: the numbers that /metrics shows, and what they must be."""
 
+import shutil
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +140,18 @@ def test_the_page_comes_in_openmetrics_if_asked_for(served: LocalServer) -> None
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith("# EOF\n")
     assert "lstm_requests" in {family.name for family in text_string_to_metric_families(text)}
+
+
+def test_prometheus_finds_nothing_wrong_with_the_page(served: LocalServer) -> None:
+    """Its own check of names, units, types and help texts, on what a server that has worked shows."""
+    if shutil.which("promtool") is None:
+        pytest.skip("needs promtool: apt-get install prometheus")
+    with urllib.request.urlopen(served.metrics_url, timeout=10) as page:  # noqa: S310  loopback
+        text = page.read()
+
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False, timeout=60)
+
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 def test_a_model_can_be_asked_for_while_it_works(asked: triton.InferenceServerClient) -> None:

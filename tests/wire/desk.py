@@ -32,6 +32,7 @@ class Desk:
     Attributes:
         house: the model's runner and what is around it.
         ended: requests by outcome.
+        channel: to the server.
         during_put: what happens while a request is queued, on the thread that takes calls.
     """
 
@@ -53,15 +54,15 @@ class Desk:
             max_message_bytes=2**20,
         )
         self.drain = self._server.drain
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")
-        self.stub = GRPCInferenceServiceStub(self._channel)
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")
+        self.stub = GRPCInferenceServiceStub(self.channel)
 
     def __enter__(self) -> Self:
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._channel.close()
+        self.channel.close()
         self._server.stop(grace_seconds=0)
 
     def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None, priority: int | None = None) -> int:
