@@ -61,10 +61,11 @@ def run(config: ServerConfig) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series of every counter
     budget = read_cpu_budget()
     threads = config.threads or budget.threads
-    log.info("lstm-serve %s, onnxruntime %s", __version__, load_onnxruntime().__version__)
+    onnxruntime_version = load_onnxruntime().__version__
+    log.info("lstm-serve %s, onnxruntime %s", __version__, onnxruntime_version)
     log.info("CPU budget: %s; %d threads per engine call, spinning off", budget, threads)
     clock = SystemClock()
-    metrics = ServerMetrics(cpu_threads=threads)
+    metrics = ServerMetrics(cpu_threads=threads, cpu_quota_cores=budget.quota, onnxruntime_version=onnxruntime_version)
     repository = Repository()
     loader = _Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
     control = ModelControl(
@@ -110,7 +111,7 @@ def _server(
     )
     return GrpcServer(
         Inference(repository=repository, metrics=metrics, clock=clock, slots=slots),
-        ControlService(repository, control),
+        ControlService(repository, control, metrics),
         Access(None if config.tokens is None else Tokens(config.tokens, clock)),
         address=f"{config.host}:{config.grpc_port}",
         credentials=_credentials(config),
@@ -175,7 +176,7 @@ class _Loader:
             "loaded %s version %d: %s on %s by %s, %s",
             manifest.name, manifest.version, manifest.precision, engine.device, engine.name, cost,
         )  # fmt: skip
-        return Runner(
+        runner = Runner(
             manifest=manifest,
             policy=policy,
             engine=engine,
@@ -189,6 +190,10 @@ class _Loader:
             clock=self._clock,
             metrics=self._metrics.of_model(manifest.name, str(manifest.version)),
         )
+        self._metrics.describe_model(
+            manifest.name, str(manifest.version), precision=manifest.precision, engine=engine.name
+        )
+        return runner
 
     def _open(self, manifest: Manifest, policy: Policy, directory: Path) -> tuple[SessionEngine, CostModel]:
         engine = self._choice.open(manifest, directory, threads=max(1, self._threads // policy.instances))

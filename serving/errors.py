@@ -138,6 +138,12 @@ class EngineError(ServingError):
     reason = "internal"
 
 
+def reasons(error: type[ServingError] = ServingError) -> set[str]:
+    """Return the reasons of all errors that are raised: those of the classes without subclasses."""
+    below = error.__subclasses__()
+    return set().union(*map(reasons, below)) if below else {error.reason}
+
+
 class ArtifactError(Exception):
     """A model folder is missing something, unreadable, of a newer format, or does not match its checksum."""
 

@@ -30,8 +30,20 @@ MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 class RunnerMetrics(ExecutionMetrics, Protocol):
     """What a runner reports, as it happens."""
 
-    def watch(self, *, waiting_rows: Callable[[], float], backlog_seconds: Callable[[], float]) -> None:
-        """Take what tells, at any time, the rows that wait and the predicted seconds of all accepted work."""
+    def watch(
+        self,
+        *,
+        waiting_rows: Callable[[], float],
+        live_rows: Callable[[], float],
+        backlog_seconds: Callable[[], float],
+    ) -> None:
+        """Take what tells, at any time, the rows that wait, the rows accepted, and their work's predicted seconds."""
+
+    def rows_done(self, rows: int) -> None:
+        """So many rows' outputs are going to be handed out."""
+
+    def cost_learned(self, batch: Batch, *, seconds: float) -> None:
+        """A call took so long, from when the engine was free for it until it was over."""
 
 
 class _Request:
@@ -84,6 +96,7 @@ class Runner:
         self._threads: list[threading.Thread] = []
         metrics.watch(
             waiting_rows=lambda: batcher.waiting_rows,
+            live_rows=lambda: batcher.live_rows,
             backlog_seconds=lambda: batcher.backlog_seconds,
         )
 
@@ -258,13 +271,16 @@ class Runner:
                 self._work_came.notify_all()
         late = [request for request in requests if request.ticket.deadline_ns <= now_ns]
         _fail_late(late)
-        for request in requests:
-            if request.ticket.deadline_ns > now_ns:
-                request.reply.answer(self._layout.outputs_of(request.answer))
+        in_time = [request for request in requests if request.ticket.deadline_ns > now_ns]
+        self._metrics.rows_done(sum(request.ticket.rows for request in in_time))
+        for request in in_time:
+            request.reply.answer(self._layout.outputs_of(request.answer))
         if ran:
             os.sched_yield()  # whoever writes the answers waits for the interpreter, which this thread would keep
+            seconds = (now_ns - free_since_ns) / NANOSECONDS_PER_SECOND
             with self._lock:
-                self._batcher.learn(batch, seconds=(now_ns - free_since_ns) / NANOSECONDS_PER_SECOND)
+                self._batcher.learn(batch, seconds=seconds)
+            self._metrics.cost_learned(batch, seconds=seconds)
 
     def _wake_if_drained(self) -> None:
         if self._drained():

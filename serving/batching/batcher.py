@@ -85,6 +85,11 @@ class Batcher:
         return len(self._waiting)
 
     @property
+    def live_rows(self) -> int:
+        """Rows of live tickets that have steps left, waiting or in the engine."""
+        return self._live_rows
+
+    @property
     def live_tickets(self) -> int:
         """Tickets that have not left."""
         return len(self._live)
@@ -154,8 +159,9 @@ class Batcher:
         if not self._waiting:
             return Decision(expired=expired)
         share = -(-len(self._waiting) // free_instances)
-        pick = self._policy.pick(self._waiting, most_rows=min(share, self._policy.most_rows()), now_ns=now_ns)
-        return Decision(expired=expired, batch=self._start(pick, now_ns))
+        most_rows = self._policy.most_rows()
+        pick = self._policy.pick(self._waiting, most_rows=min(share, most_rows), now_ns=now_ns)
+        return Decision(expired=expired, batch=self._start(pick, now_ns, most_rows))
 
     def finished(self, batch: Batch) -> tuple[Ticket, ...]:
         """Take a batch back that ran; returns the tickets that are done with it, which have left.
@@ -275,7 +281,7 @@ class Batcher:
         for row in rows:
             insort(self._waiting, row, key=_ORDER)
 
-    def _start(self, pick: Pick, now_ns: int) -> Batch:
+    def _start(self, pick: Pick, now_ns: int, most_rows: int) -> Batch:
         chosen = set(map(id, pick.rows))
         self._waiting = [row for row in self._waiting if id(row) not in chosen]
         for row in pick.rows:
@@ -284,4 +290,10 @@ class Batcher:
         seconds = self._cost.seconds(len(spans), pick.steps, sum(span.stop - span.start for span in spans))
         self._ends_ns[spans[0]] = now_ns + int(seconds * NANOSECONDS)
         self._look_anew()
-        return Batch(spans=spans, steps=pick.steps, predicted_seconds=seconds, company=self._live_rows)
+        return Batch(
+            spans=spans,
+            steps=pick.steps,
+            predicted_seconds=seconds,
+            company=self._live_rows,
+            most_rows=most_rows,
+        )

@@ -116,6 +116,8 @@ class Batch:
     predicted_seconds: float
     company: int
     """Rows that were live when it began, its own with them."""
+    most_rows: int
+    """That the policy allowed it."""
 
     @property
     def rows(self) -> int:
@@ -126,11 +128,6 @@ class Batch:
     def real_steps(self) -> int:
         """Steps of all rows that are not padding."""
         return sum(span.stop - span.start for span in self.spans)
-
-    @property
-    def padding_efficiency(self) -> float:
-        """Real steps over padded ones, 0 < ratio <= 1."""
-        return self.real_steps / (len(self.spans) * self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,8 +36,11 @@ class LoadMetrics(Protocol):
     def model_refused(self, model: str) -> None:
         """A version of a model was refused."""
 
-    def model_unloaded(self, model: str, version: str) -> None:
-        """A version has left, and serves no more."""
+    def model_unloaded(self, model: str) -> None:
+        """A version takes no more requests."""
+
+    def forget(self, model: str, version: str) -> None:
+        """All that a version had accepted is answered, and nothing is to be reported of it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,8 @@ class Loading:
         for loaded in leaving.values():
             loaded.runner.join()
         for name, number in gone:
-            self._metrics.model_unloaded(name, str(number))
+            self._metrics.model_unloaded(name)
+            self._metrics.forget(name, str(number))
             self._repository.mark(name, number, "UNAVAILABLE", reason)
             log.info("unloaded %s version %d", name, number)
         leaving.clear()

@@ -11,7 +11,6 @@ from serving.errors import Draining, Overloaded, ServingError
 from serving.wire.access import Access
 from serving.wire.completions import Call, Completions
 from serving.wire.inference import Inference, Pending
-from serving.wire.parsing import parse
 from serving.wire.slots import Slots
 from serving.wire.status import as_serving_error, finish, refuse
 from serving.wire.streams import Stream
@@ -71,6 +70,7 @@ class Front:
 
     def _begin_unary(self, call: Call) -> None:
         if self._draining:
+            self._inference.metrics.not_served(Draining.reason)
             refuse(call, Draining("the server is stopping; retry on another replica"))
         elif call.deadline_ns is not None and self._completions.lag.refuses(call.deadline_ns - call.begun_ns):
             refuse(call, self._behind())
@@ -103,6 +103,7 @@ class Front:
         try:
             self._stream_slots.take()
         except ServingError as error:
+            self._inference.metrics.not_served(error.reason)
             refuse(call, error)
             return
         stream = Stream(call, self._inference, self._writers, over=self._stream_over)
@@ -135,7 +136,7 @@ class _Unary:
             self._call.finish(grpc.StatusCode.UNIMPLEMENTED, f"{UNARY} takes exactly one message")
             return
         try:
-            message = parse(content)
+            message = self._inference.parse(content)
             self._pending = self._inference.begin(message, self._call, self._replied)
         except Exception as error:  # noqa: BLE001  the outermost frame of a call
             finish(self._call, as_serving_error(error))

@@ -12,6 +12,7 @@ from serving.wire import outputs, parameters
 from serving.wire.codec import Decoder
 from serving.wire.completions import Call
 from serving.wire.outputs import Offer
+from serving.wire.parsing import parse
 from serving.wire.slots import Slots
 
 MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
@@ -24,7 +25,7 @@ class RequestMetrics(Protocol):
         """One request for a known model version has its answer or error."""
 
     def not_served(self, reason: str) -> None:
-        """One request came to no model: it named none that serves, or the server is behind with taking calls."""
+        """One request came to no model: no message, none that serves, or the server stops or has no room for it."""
 
 
 class _Served:
@@ -194,6 +195,18 @@ class Inference:
         """Return whether a version still serves."""
         manifest = served.model.manifest
         return self._served.get((manifest.name, str(manifest.version))) is served
+
+    def parse(self, content: bytes) -> oip.ModelInferRequest:
+        """Read a request's message.
+
+        Raises:
+            InvalidRequest: the bytes are none.
+        """
+        try:
+            return parse(content)
+        except ServingError as error:
+            self.metrics.not_served(error.reason)
+            raise
 
     def begin(self, message: oip.ModelInferRequest, call: Call, replied: Callable[[Pending], None]) -> Pending:
         """Check and queue a request of a call.

@@ -9,6 +9,7 @@ from serving.errors import InvalidRequest, NotReady
 from serving.repository import Model, Repository, Version
 from serving.wire import outputs
 from serving.wire.model_config import PLATFORM, model_config
+from serving.wire.statistics import StatisticsSource, statistics_response
 
 SERVER_NAME = "lstm-serve"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "schedule_policy", "statistics")
@@ -31,9 +32,10 @@ class RepositoryControl(Protocol):
 class ControlService:
     """Everything but inference: the calls that say what is served, and whether."""
 
-    def __init__(self, repository: Repository, control: RepositoryControl) -> None:
-        """Tell of a repository, and pass on what is to change of it."""
+    def __init__(self, repository: Repository, control: RepositoryControl, statistics: StatisticsSource) -> None:
+        """Tell of a repository and of what was counted of its models, and pass on what is to change of it."""
         self._repository = repository
+        self._statistics = statistics
         self._control = control
         self.ready = False
 
@@ -64,6 +66,12 @@ class ControlService:
         """Answer a model's tensors, the versions that serve, and the properties that decide how it is batched."""
         model = self._repository.find(request.name, request.version)
         return self._metadata(model)
+
+    def ModelStatistics(self, request: oip.ModelStatisticsRequest) -> oip.ModelStatisticsResponse:
+        """Answer what was counted of a version, of a model's versions, or of all that serve."""
+        found = self._repository.find(request.name, request.version) if request.name else None
+        version = str(found.manifest.version) if found is not None and request.version else ""
+        return statistics_response(self._statistics.statistics(), name=request.name, version=version)
 
     def _metadata(self, model: Model) -> oip.ModelMetadataResponse:
         manifest = model.manifest

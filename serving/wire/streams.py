@@ -15,7 +15,6 @@ from serving._proto import open_inference_pb2 as oip
 from serving.errors import Cancelled, Draining, ServingError
 from serving.wire.completions import Call
 from serving.wire.inference import Inference, Pending
-from serving.wire.parsing import parse
 from serving.wire.status import STATUS_CODES, as_serving_error, finish
 from serving.wire.writers import Writers
 
@@ -81,7 +80,7 @@ class Stream:
             self._end(None)
             return
         try:
-            message = parse(content)
+            message = self._inference.parse(content)
         except ServingError as error:
             self._end(error)
             return

@@ -173,7 +173,7 @@ class AnySequenceOfEvents(RuleBasedStateMachine):
             (known, row) for known in self.live.values() for row, steps in enumerate(known.ticket.lengths)
             if known.done[row] < steps
         ]  # fmt: skip
-        assert self.batcher._live_rows == len(unfinished)
+        assert self.batcher.live_rows == len(unfinished)
         assert self.batcher._live_steps == sum(known.remaining for known in self.live.values())
         assert (self.batcher.backlog_seconds > 0) is bool(self.live)
         deadlines = [known.ticket.deadline_ns for known in self.live.values()]
@@ -217,9 +217,10 @@ class AnySequenceOfEvents(RuleBasedStateMachine):
         rows = [span[:2] for span in batch.spans]
         assert len(set(rows)) == len(rows)
         assert set(rows) <= self.waiting(), "a row that did not wait ran"
-        assert batch.rows <= min(self.policy.most_rows(), -(-len(self.waiting()) // free))
+        assert batch.most_rows == self.policy.most_rows()
+        assert batch.rows <= min(batch.most_rows, -(-len(self.waiting()) // free))
         assert batch.steps == max(span.steps for span in batch.spans)
-        assert 0 < batch.padding_efficiency <= 1
+        assert batch.rows <= batch.real_steps <= batch.rows * batch.steps
         assert batch.predicted_seconds > 0
         for number, row, start, stop in batch.spans:
             length = self.live[number].ticket.lengths[row]

@@ -54,8 +54,11 @@ class House:
     def model_refused(self, model: str) -> None:
         self.counted[f"refused {model}"] += 1
 
-    def model_unloaded(self, model: str, version: str) -> None:
-        self.counted[f"unloaded {model} {version}"] += 1
+    def model_unloaded(self, model: str) -> None:
+        self.counted[f"unloaded {model}"] += 1
+
+    def forget(self, model: str, version: str) -> None:
+        self.counted[f"forgot {model} {version}"] += 1
 
 
 def damage(version: Path) -> None:

@@ -116,7 +116,7 @@ def test_the_newest_good_versions_are_those_that_load(house: House) -> None:
     house.bring_up("a")
 
     assert house.repository.versions("a") == [2, 3]
-    assert house.counted["unloaded a 1"] == 1
+    assert house.counted["forgot a 1"] == 1
     with pytest.raises(NotReady, match=r"model\.yaml"):
         house.repository.find("a", "1")
 

@@ -98,24 +98,40 @@ class Figures:
 
     def __init__(self) -> None:
         self.ran: list[tuple[int, int]] = []
+        self.parts_ns: list[tuple[int, int, int]] = []
         self.failed = 0
+        self.done = 0
+        self.costs: list[tuple[float, float]] = []
         self.waits_ns: list[int] = []
 
-    def watch(self, *, waiting_rows: Callable[[], float], backlog_seconds: Callable[[], float]) -> None:
+    def watch(
+        self,
+        *,
+        waiting_rows: Callable[[], float],
+        live_rows: Callable[[], float],
+        backlog_seconds: Callable[[], float],
+    ) -> None:
         self.waiting_rows = waiting_rows
+        self.live_rows = live_rows
         self.backlog_seconds = backlog_seconds
 
     def batch_started(self, batch: Batch, *, waits_ns: Sequence[int]) -> None:
         assert batch.spans
         self.waits_ns += waits_ns
 
-    def batch_ran(self, batch: Batch, *, nanoseconds: int) -> None:
-        assert nanoseconds >= 0
+    def batch_ran(self, batch: Batch, *, pack_ns: int, engine_ns: int, scatter_ns: int) -> None:
+        self.parts_ns.append((pack_ns, engine_ns, scatter_ns))
         self.ran.append((batch.rows, batch.steps))
 
     def batch_failed(self, batch: Batch) -> None:
         assert batch.spans
         self.failed += 1
+
+    def rows_done(self, rows: int) -> None:
+        self.done += rows
+
+    def cost_learned(self, batch: Batch, *, seconds: float) -> None:
+        self.costs.append((batch.predicted_seconds, seconds))
 
 
 class House:

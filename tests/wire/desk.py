@@ -10,6 +10,7 @@ import grpc
 from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from serving.inbox import Reply
 from serving.manifest import Manifest
+from serving.metrics import ServerMetrics
 from serving.policy import Policy
 from serving.repository import Model, Repository
 from serving.tensors import Rows
@@ -33,6 +34,7 @@ class Desk:
     Attributes:
         house: the model's runner and what is around it.
         ended: requests by outcome.
+        channel: to the server.
         during_put: what happens while a request is queued, on the thread that takes calls.
     """
 
@@ -49,7 +51,7 @@ class Desk:
         inference = Inference(repository=repository, metrics=self, clock=self.house.clock, slots=self.slots)
         self._server = GrpcServer(
             inference,
-            ControlService(repository, self),
+            ControlService(repository, self, ServerMetrics(cpu_threads=1)),
             Access(None),
             address="127.0.0.1:0",
             credentials=None,
@@ -58,8 +60,8 @@ class Desk:
             reflects=True,
         )
         self.drain = self._server.drain
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")
-        self.stub = GRPCInferenceServiceStub(self._channel)
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")
+        self.stub = GRPCInferenceServiceStub(self.channel)
 
     def __enter__(self) -> Self:
         self._server.start()
@@ -67,7 +69,7 @@ class Desk:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._channel.close()
+        self.channel.close()
         self._server.stop(grace_seconds=0)
 
     def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None, priority: int | None = None) -> int:
