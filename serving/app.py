@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import disable_created_metrics, start_http_server
@@ -23,6 +24,7 @@ from serving.engine.cpu_budget import read_cpu_budget
 from serving.engine.priority import compute_in_the_background
 from serving.engine.runtime import load_onnxruntime
 from serving.engine.turns import Turns
+from serving.errors import TracingUnavailable
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
@@ -32,6 +34,9 @@ from serving.wire.inference import Inference
 from serving.wire.server import GrpcServer
 from serving.wire.service import ControlService
 from serving.wire.slots import Slots
+
+if TYPE_CHECKING:
+    from serving.tracing import OpenTelemetry
 
 log = logging.getLogger(__name__)
 MIB = 2**20
@@ -48,22 +53,34 @@ def run(config: ServerConfig) -> None:
         ArtifactError: nothing in the repository can be served.
         EngineUnavailable: no onnxruntime, or not the device or engine asked for.
         FrontUnavailable: the installed grpcio is not one that the server can be built on.
+        TracingUnavailable: traces are asked for, and OpenTelemetry is not installed.
         OSError: a port is taken.
     """
     threading.excepthook = _die
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series of every counter
     budget = read_cpu_budget()
     threads = config.threads or budget.threads
-    log.info("lstm-serve %s, onnxruntime %s", __version__, load_onnxruntime().__version__)
-    log.info("CPU budget: %s; %d threads per engine call, spinning off", budget, threads)
+    log.info("lstm-serve %s, onnxruntime %s", __version__, load_onnxruntime().__version__, extra={"event": "started"})
+    log.info(
+        "CPU budget: %s; %d threads per engine call, spinning off",
+        budget, threads, extra={"event": "cpu_budget", "threads": threads},
+    )  # fmt: skip
     clock = SystemClock()
+    tracer = _open_tracer(config, clock)
     metrics = ServerMetrics(cpu_threads=threads)
     loader = _Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
     with ThreadPoolExecutor(1, initializer=compute_in_the_background) as background:  # whose threads engines inherit
         repository = background.submit(load_repository, config.model_repository, loader.load).result()
     slots = Slots(config.max_inflight_requests, what="requests are in flight", setting="--max-inflight-requests")
     stream_slots = Slots(config.max_streams, what="streams are open", setting="--max-streams")
-    inference = Inference(repository=repository, metrics=metrics, clock=clock, slots=slots)
+    inference = Inference(
+        repository=repository,
+        metrics=metrics,
+        clock=clock,
+        slots=slots,
+        tracer=tracer,
+        log_requests=config.log_requests,
+    )
     server = GrpcServer(
         inference,
         ControlService(repository),
@@ -80,13 +97,16 @@ def run(config: ServerConfig) -> None:
     log.info(
         "ready: gRPC on %s:%d, metrics on http://%s:%d/metrics",
         config.host, server.port, config.host, metrics_server.server_port,
+        extra={"event": "ready", "grpc_port": server.port, "metrics_port": metrics_server.server_port},
     )  # fmt: skip
     stop.wait()
-    log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds)
+    log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds, extra={"event": "draining"})
     metrics.ready.set(0)
     _drain(server, loader.runners, grace_seconds=config.drain_timeout_seconds)
     metrics_server.shutdown()
-    log.info("stopped")
+    if tracer is not None:
+        tracer.close()
+    log.info("stopped", extra={"event": "stopped"})
 
 
 class _Loader:
@@ -108,6 +128,7 @@ class _Loader:
         log.info(
             "loaded %s version %d: %s on %s by %s, %s",
             manifest.name, manifest.version, manifest.precision, engine.device, engine.name, cost,
+            extra={"event": "model_loaded", "model": manifest.name, "version": str(manifest.version)},
         )  # fmt: skip
         runner = Runner(
             manifest=manifest,
@@ -145,6 +166,25 @@ def _warm_up_shapes(policy: Policy) -> list[tuple[int, int]]:
     rows, steps = policy.max_batch_rows or WARM_UP_ROWS, min(WARM_UP_STEPS, policy.max_steps)
     shapes = itertools.product((1, min(WARM_UP_ROWS, rows)), (1, max(1, steps // 8), steps))
     return sorted(set(shapes), key=lambda shape: shape[0] * shape[1])
+
+
+def _open_tracer(config: ServerConfig, clock: Clock) -> "OpenTelemetry | None":
+    endpoint = config.tracing_endpoint
+    if endpoint is None:
+        return None
+    try:
+        from serving.tracing import OpenTelemetry  # noqa: PLC0415  an extra, which most servers do without
+    except ImportError as error:
+        raise TracingUnavailable(
+            f"--tracing-endpoint needs OpenTelemetry, which is not installed ({error}); "
+            "install it with pip install 'lstm-serving[tracing]', or leave the flag out"
+        ) from error
+    url = f"{endpoint}v1/traces" if endpoint.path in {None, "/"} else str(endpoint)
+    log.info(
+        "traces go to %s:%s, %g of the requests that bring none of their own",
+        endpoint.host, endpoint.port, config.tracing_sample_ratio, extra={"event": "tracing"},
+    )  # fmt: skip
+    return OpenTelemetry(url, sample_ratio=config.tracing_sample_ratio, clock=clock)
 
 
 def _serve_metrics(config: ServerConfig, metrics: ServerMetrics) -> WSGIServer:
@@ -190,5 +230,6 @@ def _die(failure: threading.ExceptHookArgs) -> None:
         "thread %s died; this is a bug",
         failure.thread.name if failure.thread else "?",
         exc_info=(failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback),
+        extra={"event": "thread_died"},
     )
     os._exit(EXIT_FAULT)

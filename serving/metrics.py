@@ -97,14 +97,16 @@ class ServerMetrics:
         """Return the metrics of one model version, present on `/metrics` from now on."""
         return ModelMetrics(self, model, version)
 
-    def request_ended(self, model: str, version: str, outcome: str, seconds: float) -> None:
-        """Count one ModelInfer call of a known model version."""
+    def request_ended(
+        self, model: str, version: str, outcome: str, seconds: float, *, trace_id: str | None = None
+    ) -> None:
+        """Count one ModelInfer call of a known model version; its trace's id goes with the time as an exemplar."""
         series = self._request_series.get((model, version, outcome))
         if series is None:
             series = (self.requests.labels(model, version, outcome), self.request_seconds.labels(model, version))
             self._request_series[model, version, outcome] = series
         series[0].inc()
-        series[1].observe(seconds)
+        series[1].observe(seconds, None if trace_id is None else {"trace_id": trace_id})
 
     def not_served(self, reason: str) -> None:
         """Count one request that came to no model; a name that it gave stays out of the labels."""

@@ -76,7 +76,10 @@ def load_repository(root: Path, load: Loader) -> Repository:
             models[key] = Model(manifest=manifest, policy=policy, inbox=load(manifest, policy, directory))
         except ArtifactError as error:
             refused[key] = str(error)
-            log.error("refused %s version %d: %s", *key, error)  # noqa: TRY400  the message is the whole story
+            log.error(  # noqa: TRY400  the message is the whole story
+                "refused %s version %d: %s",
+                *key, error, extra={"event": "model_refused", "model": key[0], "version": str(key[1])},
+            )  # fmt: skip
     if not models and not refused:
         raise ArtifactError(
             f"{root}: no model version found; expected <name>/<version>/manifest.json in it, as lstm-export writes"

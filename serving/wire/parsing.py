@@ -10,6 +10,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest
+from serving.wire import request_ids
 from serving.wire.status import abort
 
 Handler = Any
@@ -45,6 +46,9 @@ def _handler(behave: Callable[[Any, grpc.ServicerContext], Message], method: Met
     def refuse_or_behave(message: Message | InvalidRequest, context: grpc.ServicerContext) -> Message:
         if isinstance(message, InvalidRequest):
             abort(context, message)
+        request_id = request_ids.sent(context.invocation_metadata())
+        if request_id is not None:
+            context.set_trailing_metadata(((request_ids.REQUEST_ID_KEY, request_id),))
         return behave(message, context)
 
     serialize = GetMessageClass(method.output_type).SerializeToString
