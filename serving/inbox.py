@@ -34,6 +34,9 @@ class EngineCall(NamedTuple):
 class Trace(Protocol):
     """What a runner tells of a request that is traced; called from its threads, must not block."""
 
+    def queued(self, now_ns: int) -> None:
+        """The request was accepted."""
+
     def started(self, now_ns: int) -> None:
         """The request's first rows go to the engine."""
 

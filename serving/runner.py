@@ -126,6 +126,8 @@ class Runner:
             refused = self._batcher.admit(ticket, now_ns=now_ns)
             if refused is not None:
                 raise error_of(refused, self._manifest.name, self._batcher)
+            if trace is not None:
+                trace.queued(now_ns)
             self._requests[ticket.id] = _Request(ticket, self._layout.answer(rows), reply, trace)
             if self._free_instances:
                 self._work_came.notify()

@@ -115,13 +115,13 @@ class RequestSpans:
         self._clock = clock
         self._offset_ns = offset_ns
         self._began_ns = began_ns
-        self._received_ns: int | None = None
+        self._queued_ns: int | None = None
         self._started_ns: int | None = None
         self._engine: list[_EngineSpan] = []
 
-    def received(self, now_ns: int) -> None:
-        """Take when the request had been read and checked."""
-        self._received_ns = now_ns
+    def queued(self, now_ns: int) -> None:
+        """Take when the request had been read, checked and accepted."""
+        self._queued_ns = now_ns
 
     def started(self, now_ns: int) -> None:
         """Take when its first rows went to the engine."""
@@ -160,10 +160,10 @@ class RequestSpans:
 
     def _children(self, ended_ns: int) -> None:
         """Make the spans of what the request got to: how far that is tells where it ended."""
-        self._child("receive", self._began_ns, self._received_ns or ended_ns)
-        if self._received_ns is None:
+        self._child("receive", self._began_ns, self._queued_ns or ended_ns)
+        if self._queued_ns is None:
             return
-        self._child("queue", self._received_ns, self._started_ns or ended_ns)
+        self._child("queue", self._queued_ns, self._started_ns or ended_ns)
         engine = list(self._engine)  # a call that outlasted the request's deadline may still be told
         for ran in engine:
             attributes: dict[str, AttributeValue] = {

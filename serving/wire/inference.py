@@ -83,8 +83,6 @@ class Pending:
             self._wanted = self.served.offer.requested(self._message)
             self._deadline_ns = inference.deadline_ns(self._message, self._call, model)
             priority = parameters.priority(self._message) if self._message.parameters else None
-            if self.trace is not None:
-                self.trace.received(inference.clock.now_ns())
             self._ticket_id = model.inbox.put(
                 self._rows, self, deadline_ns=self._deadline_ns, priority=priority, trace=self.trace
             )

@@ -12,9 +12,6 @@ class RequestTrace(Trace, Protocol):
     trace_id: str
     """32 hexadecimal digits, for the log and for exemplars."""
 
-    def received(self, now_ns: int) -> None:
-        """The request has been read and checked, and goes to the model's queue."""
-
     def describe(self, *, model: str, version: str, rows: int, steps: int, request_id: str) -> None:
         """Take what the request was; rows and steps (real ones, of all rows together) are 0 if it failed its checks."""
 
