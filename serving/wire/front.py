@@ -124,10 +124,10 @@ class _Unary:
         if content is None:
             self._call.finish(grpc.StatusCode.UNIMPLEMENTED, f"{UNARY} takes exactly one message")
             return
-        if self._inference.tracer is not None:
-            began_ns = self._call.begun_ns
-            self._trace = self._inference.tracer.begin(UNARY[1:], self._call.metadata, began_ns=began_ns)
         try:
+            if self._inference.tracer is not None:
+                began_ns = self._call.begun_ns
+                self._trace = self._inference.tracer.begin(UNARY[1:], self._call.metadata, began_ns=began_ns)
             message = parse(content)
             self._pending = self._inference.begin(message, self._call, self._replied, self._trace)
         except Exception as error:  # noqa: BLE001  the outermost frame of a call
