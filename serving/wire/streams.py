@@ -14,10 +14,12 @@ import grpc
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import Cancelled, Draining, ServingError
 from serving.wire.completions import Call
-from serving.wire.inference import Inference, Pending
+from serving.wire.inference import OK, Inference, Pending
 from serving.wire.status import STATUS_CODES, as_serving_error, finish
+from serving.wire.traces import RequestTrace
 from serving.wire.writers import Writers
 
+METHOD = f"{oip.DESCRIPTOR.services_by_name['GRPCInferenceService'].full_name}/ModelStreamInfer"
 OUTSTANDING = 32
 """Requests of one stream under way; the next is not read before one of them is answered, so TCP slows the sender."""
 
@@ -79,22 +81,31 @@ class Stream:
         if content is None:
             self._end(None)
             return
+        trace = self._begin_trace()
         try:
             message = self._inference.parse(content)
         except ServingError as error:
+            if trace is not None:
+                trace.end(STATUS_CODES[type(error)].name, error.reason)
             self._end(error)
             return
-        self._take(message)
+        self._take(message, trace)
         self._go_on()
 
-    def _take(self, message: oip.ModelInferRequest) -> None:
+    def _begin_trace(self) -> RequestTrace | None:
+        tracer = self._inference.tracer
+        if tracer is None:
+            return None
+        return tracer.begin(METHOD, self._call.metadata, began_ns=self._inference.clock.now_ns())
+
+    def _take(self, message: oip.ModelInferRequest, trace: RequestTrace | None) -> None:
         turn = _Turn()
         with self._lock:
             self._turns.append(turn)
         try:
-            turn.pending = self._inference.begin(message, self._call, partial(self._replied, turn, message))
+            turn.pending = self._inference.begin(message, self._call, partial(self._replied, turn, message), trace)
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the stream's other requests with it
-            turn.content = _failed(message, as_serving_error(error)).SerializeToString()
+            turn.content = self._failed(message, error, trace)
 
     def _replied(self, turn: _Turn, message: oip.ModelInferRequest, pending: Pending) -> None:
         self._writers.of(pending).put(partial(self._write, turn, message, pending))
@@ -103,9 +114,19 @@ class Stream:
         try:
             answer = oip.ModelStreamInferResponse(infer_response=pending.response())
         except Exception as error:  # noqa: BLE001  as in `_take`
-            answer = _failed(message, as_serving_error(error))
-        turn.content = answer.SerializeToString()
+            turn.content = self._failed(message, error, pending.trace)
+        else:
+            turn.content = answer.SerializeToString()
+            if pending.trace is not None:
+                pending.trace.end(grpc.StatusCode.OK.name, OK)
         self._go_on()
+
+    def _failed(self, message: oip.ModelInferRequest, error: Exception, trace: RequestTrace | None) -> bytes:
+        """Return the answer that tells of an error, and end the request's trace with it."""
+        told = as_serving_error(error, self._call, trace)
+        if trace is not None:
+            trace.end(STATUS_CODES[type(told)].name, told.reason)
+        return _failed(message, told).SerializeToString()
 
     def _go_on(self) -> None:
         """Do what can be done now: send the next answer if it is there, read if there is room, end at the end."""

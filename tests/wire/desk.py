@@ -8,7 +8,7 @@ from typing import Self
 import grpc
 
 from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from serving.inbox import Reply
+from serving.inbox import Reply, Trace
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
@@ -72,9 +72,17 @@ class Desk:
         self.channel.close()
         self._server.stop(grace_seconds=0)
 
-    def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None, priority: int | None = None) -> int:
+    def put(
+        self,
+        rows: Rows,
+        reply: Reply,
+        *,
+        deadline_ns: int | None = None,
+        priority: int | None = None,
+        trace: Trace | None = None,
+    ) -> int:
         self.during_put()
-        ticket_id = self.house.runner.put(rows, reply, deadline_ns=deadline_ns, priority=priority)
+        ticket_id = self.house.runner.put(rows, reply, deadline_ns=deadline_ns, priority=priority, trace=trace)
         self._notify()
         return ticket_id
 
@@ -82,7 +90,10 @@ class Desk:
         self.house.runner.cancel(ticket_id)
         self._notify()
 
-    def request_ended(self, model: str, version: str, outcome: str, seconds: float) -> None:
+    def request_ended(
+        self, model: str, version: str, outcome: str, seconds: float, *, trace_id: str | None = None
+    ) -> None:
+        assert trace_id is None
         assert (model, version) == ("lstm", "1")
         assert seconds >= 0
         self.ended[outcome] += 1
