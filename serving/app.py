@@ -38,6 +38,7 @@ from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 from serving.wire.tls import Certificates
 from serving.wire.transport import options
+from serving.wire.unread import Unread
 
 log = logging.getLogger(__name__)
 MIB = 2**20
@@ -103,6 +104,8 @@ def run(config: ServerConfig) -> None:
 def _server(
     config: ServerConfig, repository: Repository, control: ModelControl, metrics: ServerMetrics, clock: Clock
 ) -> GrpcServer:
+    if config.tokens is not None and config.tls_certificate is None:
+        log.warning("--tokens without --tls-certificate: tokens can be read on the way, unless a proxy encrypts it")
     slots = Slots(
         config.max_inflight_requests,
         what="requests are in flight",
@@ -116,8 +119,10 @@ def _server(
         address=f"{config.host}:{config.grpc_port}",
         credentials=_credentials(config),
         stream_slots=Slots(config.max_streams, what="streams are open", setting="--max-streams"),
+        unread=Unread(config.max_unread_mib * MIB),
         options=options(
             max_message_bytes=config.max_message_mib * MIB,
+            max_connections=config.max_connections,
             max_connection_age_seconds=config.max_connection_age_seconds,
         ),
         reflects=config.reflection,
