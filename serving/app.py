@@ -40,6 +40,7 @@ from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 from serving.wire.tls import Certificates
 from serving.wire.transport import options
+from serving.wire.unread import Unread
 
 if TYPE_CHECKING:
     from serving.tracing import OpenTelemetry
@@ -135,6 +136,8 @@ def _request_slots(config: ServerConfig) -> Slots:
 
 
 def _server(config: ServerConfig, inference: Inference, service: ControlService, clock: Clock) -> GrpcServer:
+    if config.tokens is not None and config.tls_certificate is None:
+        log.warning("--tokens without --tls-certificate: tokens can be read on the way, unless a proxy encrypts it")
     return GrpcServer(
         inference,
         service,
@@ -142,8 +145,10 @@ def _server(config: ServerConfig, inference: Inference, service: ControlService,
         address=f"{config.host}:{config.grpc_port}",
         credentials=_credentials(config),
         stream_slots=Slots(config.max_streams, what="streams are open", setting="--max-streams"),
+        unread=Unread(config.max_unread_mib * MIB),
         options=options(
             max_message_bytes=config.max_message_mib * MIB,
+            max_connections=config.max_connections,
             max_connection_age_seconds=config.max_connection_age_seconds,
         ),
         reflects=config.reflection,

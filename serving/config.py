@@ -26,7 +26,7 @@ class ServerConfig(BaseSettings):
     )
 
     model_repository: Path = Field(description="folder of models: <name>/<version>/{model.onnx,manifest.json}")
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all, which opens an unencrypted port")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     grpc_port: Port = Field(8001, description="port of the inference protocol; 0 takes a free one")
     metrics_port: Port = Field(8002, description="port of /metrics; 0 takes a free one")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models compute; auto: CUDA if it works")
@@ -55,6 +55,10 @@ class ServerConfig(BaseSettings):
         ge=0,
         description="how old a connection becomes before its client is asked to connect anew, so that long-lived ones "
         "spread over new replicas; calls under way are not cut; 0 for ever",
+    )
+    max_connections: int = Field(1000, ge=1, description="connections to the gRPC port; those beyond are closed")
+    max_unread_mib: int = Field(
+        512, ge=1, description="answers that clients have not read yet, in MiB; beyond, the one that waits longest goes"
     )
     tls_certificate: Path | None = Field(
         None, description="certificate chain of the gRPC port (PEM); without it the port is not encrypted"
@@ -111,6 +115,11 @@ class ServerConfig(BaseSettings):
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError(
                 "--tls-client-ca needs --tls-certificate and --tls-key: without TLS no client shows its own"
+            )
+        if self.max_unread_mib < self.max_message_mib:
+            raise ValueError(
+                f"--max-unread-mib is {self.max_unread_mib}, and must hold one message ({self.max_message_mib}, "
+                "--max-message-mib)"
             )
         if self.load_model and self.model_control != "explicit":
             raise ValueError("--load-model needs --model-control explicit: otherwise all models are loaded")

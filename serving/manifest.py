@@ -17,10 +17,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from serving.errors import ArtifactError
+from serving.external_data import check_self_contained
 from serving.plan import NATIVE_DIRECTORY, Plan
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
+ONNX_SUFFIX = ".onnx"
 BATCH = "batch"
 TIME = "time"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -244,7 +246,8 @@ def read_manifest(directory: Path) -> Manifest:
 
     Raises:
         ArtifactError: a file is missing or unreadable, the manifest is invalid or of another format, folder names
-            disagree with it, or `model.onnx`, or a file of the native plan, is not the one that was proven.
+            disagree with it, or `model.onnx`, or a file of the native plan, is not the one that was proven or leaves
+            tensors to further files.
     """
     path = directory / MANIFEST_FILE
     try:
@@ -274,6 +277,8 @@ def _check_file(path: Path, sha256: str) -> None:
             f"{path}: sha256 is {digest}, the manifest says {sha256}: the file was changed or damaged "
             "after its proofs were made; export it again"
         )
+    if path.suffix == ONNX_SUFFIX:
+        check_self_contained(path)
 
 
 def is_model_name(name: str) -> bool:

@@ -19,6 +19,7 @@ from loadtests.benchmarks.serving_engine import engine_call
 from serving.clock import SystemClock
 from serving.wire.completions import Call, Completions
 from serving.wire.front import STREAM, UNARY
+from serving.wire.unread import Unread
 
 SERVICE = "inference.GRPCInferenceService"
 THREADS = 272
@@ -66,7 +67,7 @@ def serve_with_completions(answer: bytes) -> None:
         call.receive(received)
 
     server = grpc.server(ThreadPoolExecutor(1))
-    completions = Completions(server, {UNARY: infer, STREAM: stream}, SystemClock())
+    completions = Completions(server, {UNARY: infer, STREAM: stream}, SystemClock(), Unread(2**30))
     _serve(server, completions.start)
 
 

@@ -21,6 +21,7 @@ from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import FrontUnavailable
 from serving.wire import request_ids
 from serving.wire.lag import Lag
+from serving.wire.unread import Unread
 
 if TYPE_CHECKING:
     from serving.wire.access import Client
@@ -112,24 +113,44 @@ class Call:
 
         self._start((cygrpc.ReceiveMessageOperation(NO_FLAGS),), came)
 
+    def will_send(self, content: bytes) -> None:
+        """Say that a message waits to be sent, so that it counts among what clients have not read."""
+        self._completions.unread.add(self, len(content))
+
     def send(self, content: bytes, then: Callable[[], None]) -> None:
-        """Send a message of a stream, and have `then` called when the next one may follow."""
+        """Send a message of a stream, of which `will_send` told; `then` is called when the next one may follow."""
         initial, self._initial = self._initial, ()
-        self._start((*initial, cygrpc.SendMessageOperation(content, NO_FLAGS)), lambda _: then())
+        size = len(content)
+
+        def sent(_: Event) -> None:
+            self._completions.unread.sent(self, size)
+            then()
+
+        self._start((*initial, cygrpc.SendMessageOperation(content, NO_FLAGS)), sent)
 
     def finish(
         self, code: grpc.StatusCode, details: str = "", *, metadata: Metadata = (), content: bytes | None = None
     ) -> None:
         """Send the status, after a last message if there is one."""
-        message = () if content is None else (cygrpc.SendMessageOperation(content, NO_FLAGS),)
         status = self._status(code, details, metadata)
-        self._core.start_server_batch((*self._initial, *message, status), _nothing)  # counted since it was accepted
+        operations: tuple[Any, ...] = (*self._initial, status)
+        done: _OnEvent = _nothing
+        if content is not None:
+            self.will_send(content)
+            size = len(content)
+            operations = (*self._initial, cygrpc.SendMessageOperation(content, NO_FLAGS), status)
+            done = lambda _: self._completions.unread.sent(self, size)  # noqa: E731  an event's form
+        self._core.start_server_batch(operations, done)  # counted since it was accepted
 
     def refuse(self, code: grpc.StatusCode, details: str, *, metadata: Metadata) -> None:
         """Send a status in the place of everything else, for the least that a call can cost."""
         close = cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS)
         status = self._status(code, details, metadata)
         self._core.start_server_batch((close, *self._initial, status), _nothing)  # counted since it was accepted
+
+    def drop(self) -> None:
+        """End the call without sending the rest; what was started on it is told that it failed."""
+        self._core.cancel(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "its answers were not read for too long")
 
     def _status(self, code: grpc.StatusCode, details: str, metadata: Metadata) -> Any:  # noqa: ANN401  an operation
         if self._request_id is not None:
@@ -144,19 +165,23 @@ class Call:
 class Completions:
     """A thread that takes the calls of some methods of a server, and runs what was asked for when something is done."""
 
-    def __init__(self, server: grpc.Server, methods: Mapping[str, Callable[[Call], None]], clock: Clock) -> None:
+    def __init__(
+        self, server: grpc.Server, methods: Mapping[str, Callable[[Call], None]], clock: Clock, unread: Unread
+    ) -> None:
         """Claim the methods; the server must not have been started.
 
         Args:
             server: of grpcio; its `stop` ends these calls as well.
             methods: what begins a call, by full name; runs on the one thread, so it must not wait.
             clock: of deadlines.
+            unread: counts the answers that clients have not taken.
 
         Raises:
             FrontUnavailable: the installed grpcio is built otherwise than those that this was written for.
         """
         self._methods = methods
         self._clock = clock
+        self.unread = unread
         self.lag = Lag()
         """Of the thread; to be used on it only."""
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ from serving.wire.inference import OK, Inference, Pending
 from serving.wire.slots import Slots
 from serving.wire.status import STATUS_CODES, as_serving_error, finish, refuse
 from serving.wire.streams import Stream
+from serving.wire.unread import Unread
 from serving.wire.writers import Writers
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 class Front:
     """Takes both methods of a server, from `start` to `join`."""
 
-    def __init__(self, server: grpc.Server, inference: Inference, access: Access, *, stream_slots: Slots) -> None:
+    def __init__(
+        self, server: grpc.Server, inference: Inference, access: Access, *, stream_slots: Slots, unread: Unread
+    ) -> None:
         """Claim the methods; the server must not have been started.
 
         Args:
@@ -37,6 +40,7 @@ class Front:
             inference: answers requests.
             access: says who may call.
             stream_slots: each open stream takes one.
+            unread: counts the answers that clients have not taken.
 
         Raises:
             FrontUnavailable: it cannot be built on the installed grpcio.
@@ -48,7 +52,8 @@ class Front:
         self._streams_lock = threading.Lock()
         self._draining = False
         self._writers = Writers()
-        self._completions = Completions(server, {UNARY: self._begin_unary, STREAM: self._begin_stream}, inference.clock)
+        methods = {UNARY: self._begin_unary, STREAM: self._begin_stream}
+        self._completions = Completions(server, methods, inference.clock, unread)
 
     def start(self) -> None:
         """Take calls; the server has been started."""
@@ -110,7 +115,7 @@ class Front:
             self._inference.metrics.not_served(error.reason)
             refuse(call, error)
             return
-        stream = Stream(call, self._inference, self._writers, over=self._stream_over)
+        stream = Stream(call, self._inference, self._access, self._writers, over=self._stream_over)
         with self._streams_lock:
             draining = self._draining
             self._streams.add(stream)
@@ -159,6 +164,7 @@ class _Unary:
     def _write(self, pending: Pending) -> None:
         try:
             content = pending.response().SerializeToString()
+            self._pending = None  # the call lives until its answer is read, and would keep request and outputs
         except Exception as error:  # noqa: BLE001  the outermost frame of a call
             self._fail(error)
         else:

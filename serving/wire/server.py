@@ -17,10 +17,13 @@ from serving.wire.reflection import GuardedReflection
 from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 from serving.wire.transport import Option
+from serving.wire.unread import Unread
 
 METHODS = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
 CONTROL_THREADS = 16
 """For metadata, health checks and reflection; inference calls need none."""
+CONTROL_CALLS = 512
+"""Of those, at a time; they would otherwise queue without a bound."""
 HEALTH_STREAMS = 16
 """Health Watch streams at a time; each holds a thread of its own pool."""
 LAST_CALLS_SECONDS = 0.2
@@ -41,6 +44,7 @@ class GrpcServer:
         address: str,
         credentials: grpc.ServerCredentials | None,
         stream_slots: Slots,
+        unread: Unread,
         options: Sequence[Option],
         reflects: bool,
     ) -> None:
@@ -53,6 +57,7 @@ class GrpcServer:
             address: `host:port`; port 0 takes a free one.
             credentials: for TLS; None opens a port that is not encrypted.
             stream_slots: each open stream takes one.
+            unread: counts the answers that clients have not taken.
             options: of connections.
             reflects: whether the server tells what its services and messages are.
 
@@ -66,8 +71,9 @@ class GrpcServer:
             ThreadPoolExecutor(max_workers=CONTROL_THREADS, thread_name_prefix="grpc"),
             interceptors=[GuardedReflection(access)] if reflects else [],
             options=options,
+            maximum_concurrent_rpcs=CONTROL_CALLS,
         )
-        self._front = Front(self._server, inference, access, stream_slots=stream_slots)
+        self._front = Front(self._server, inference, access, stream_slots=stream_slots, unread=unread)
         self._health = health.HealthServicer(
             experimental_non_blocking=True,
             experimental_thread_pool=ThreadPoolExecutor(max_workers=HEALTH_STREAMS, thread_name_prefix="health"),

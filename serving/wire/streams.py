@@ -13,6 +13,7 @@ import grpc
 
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import Cancelled, Draining, ServingError
+from serving.wire.access import Access
 from serving.wire.completions import Call
 from serving.wire.inference import OK, Inference, Pending
 from serving.wire.status import STATUS_CODES, as_serving_error, finish
@@ -42,17 +43,27 @@ class _Turn:
 class Stream:
     """One call of ModelStreamInfer: reads, answers, and ends with one status."""
 
-    def __init__(self, call: Call, inference: Inference, writers: Writers, *, over: Callable[["Stream"], None]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        inference: Inference,
+        access: Access,
+        writers: Writers,
+        *,
+        over: Callable[["Stream"], None],
+    ) -> None:
         """Prepare.
 
         Args:
             call: of the client.
             inference: answers requests.
+            access: says who may call.
             writers: write the answers.
             over: told when the status has gone out.
         """
         self._call = call
         self._inference = inference
+        self._access = access
         self._writers = writers
         self._over = over
         self._lock = threading.Lock()
@@ -103,9 +114,23 @@ class Stream:
         with self._lock:
             self._turns.append(turn)
         try:
+            self._knows_still()
             turn.pending = self._inference.begin(message, self._call, partial(self._replied, turn, message), trace)
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the stream's other requests with it
-            turn.content = self._failed(message, error, trace)
+            self._answer(turn, self._failed(message, error, trace))
+
+    def _knows_still(self) -> None:
+        """Find out anew who calls: a token may be withdrawn, or end, before its stream does.
+
+        Raises:
+            Unauthenticated: it was.
+        """
+        if self._call.client is not None:
+            try:
+                self._call.client = self._access.client(self._call.metadata)
+            except ServingError as error:
+                self._inference.metrics.not_served(error.reason)
+                raise
 
     def _replied(self, turn: _Turn, message: oip.ModelInferRequest, pending: Pending) -> None:
         self._writers.of(pending).put(partial(self._write, turn, message, pending))
@@ -114,19 +139,26 @@ class Stream:
         try:
             answer = oip.ModelStreamInferResponse(infer_response=pending.response())
         except Exception as error:  # noqa: BLE001  as in `_take`
-            turn.content = self._failed(message, error, pending.trace)
+            answer = self._failed(message, error, pending.trace)
         else:
-            turn.content = answer.SerializeToString()
             if pending.trace is not None:
                 pending.trace.end(grpc.StatusCode.OK.name, OK)
+        self._answer(turn, answer)
         self._go_on()
 
-    def _failed(self, message: oip.ModelInferRequest, error: Exception, trace: RequestTrace | None) -> bytes:
+    def _failed(
+        self, message: oip.ModelInferRequest, error: Exception, trace: RequestTrace | None
+    ) -> oip.ModelStreamInferResponse:
         """Return the answer that tells of an error, and end the request's trace with it."""
         told = as_serving_error(error, self._call, trace)
         if trace is not None:
             trace.end(STATUS_CODES[type(told)].name, told.reason)
-        return _failed(message, told).SerializeToString()
+        return _failed(message, told)
+
+    def _answer(self, turn: _Turn, answer: oip.ModelStreamInferResponse) -> None:
+        content = answer.SerializeToString()
+        self._call.will_send(content)
+        turn.content = content
 
     def _go_on(self) -> None:
         """Do what can be done now: send the next answer if it is there, read if there is room, end at the end."""

@@ -15,6 +15,8 @@ from serving.errors import ConfigError
 
 log = logging.getLogger(__name__)
 Stamp = tuple[tuple[int, int, int], ...]
+MISSING = (0, 0, 0)
+"""Stamp of a file that is not there: as any other it is looked at, and complained of, once."""
 
 
 class Certificates:
@@ -65,14 +67,16 @@ class Certificates:
             return self._present
 
     def _look(self) -> Stamp:
+        """Return what changes when a file does, by whatever links the path leads to it."""
         stamps = []
         for path in (self._certificate, self._key, self._client_ca):
             if path is not None:
                 try:
                     found = path.stat()
-                except OSError as error:
-                    raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-                stamps.append((found.st_size, found.st_mtime_ns, found.st_ino))
+                except OSError:
+                    stamps.append(MISSING)
+                else:
+                    stamps.append((found.st_size, found.st_mtime_ns, found.st_ino))
         return tuple(stamps)
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
@@ -83,6 +87,9 @@ class Certificates:
 
     def _check(self) -> None:
         """Have the `ssl` module say what is wrong: gRPC core refuses a bad pair without a reason."""
+        for path in (self._certificate, self._key, self._client_ca):
+            if path is not None:
+                _content(path)  # says which one cannot be read
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self._certificate, self._key, password=lambda: "")

@@ -9,6 +9,8 @@ KEEPALIVE_MS = 60_000
 KEEPALIVE_TIMEOUT_MS = 20_000
 LEAST_PING_MS = 10_000
 """A client that pings more often, more than twice, is sent away: answering pings is work without a request."""
+HANDSHAKE_MS = 10_000
+"""For TLS and the first words of HTTP/2; a connection that says nothing is closed after it."""
 IDLE_MS = 15 * 60_000
 """A connection without a call for so long is closed; clients open another when they need it."""
 STREAMS_PER_CONNECTION = 1024
@@ -17,11 +19,12 @@ METADATA_BYTES = 16 * 1024
 Option = tuple[str, int]
 
 
-def options(*, max_message_bytes: int, max_connection_age_seconds: float) -> list[Option]:
+def options(*, max_message_bytes: int, max_connections: int, max_connection_age_seconds: float) -> list[Option]:
     """Return the server's channel arguments.
 
     Args:
         max_message_bytes: largest message in or out.
+        max_connections: at a time; those beyond are closed at once.
         max_connection_age_seconds: after which a client is asked to connect anew, which it may then do elsewhere; core
             spreads it by a tenth. Calls under way are not cut. 0: never.
     """
@@ -33,6 +36,8 @@ def options(*, max_message_bytes: int, max_connection_age_seconds: float) -> lis
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
+        ("grpc.max_allowed_incoming_connections", max_connections),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.max_connection_age_ms", min(age_ms, NEVER_MS)),
         ("grpc.max_connection_age_grace_ms", NEVER_MS),
         ("grpc.max_connection_idle_ms", IDLE_MS),

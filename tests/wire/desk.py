@@ -21,11 +21,13 @@ from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 from serving.wire.streams import OUTSTANDING
 from serving.wire.transport import options
+from serving.wire.unread import Unread
 from tests.runner.house import House
 
 SECONDS = 60
 SLOTS = 2 * OUTSTANDING
 STREAMS = 4
+UNREAD_BYTES = 2**24
 
 
 class Desk:
@@ -56,7 +58,8 @@ class Desk:
             address="127.0.0.1:0",
             credentials=None,
             stream_slots=self.stream_slots,
-            options=options(max_message_bytes=2**20, max_connection_age_seconds=0),
+            unread=Unread(UNREAD_BYTES),
+            options=options(max_message_bytes=2**20, max_connections=64, max_connection_age_seconds=0),
             reflects=True,
         )
         self.drain = self._server.drain

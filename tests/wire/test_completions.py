@@ -10,6 +10,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave
 from serving.clock import SystemClock
 from serving.errors import FrontUnavailable
 from serving.wire.completions import Completions
+from serving.wire.unread import Unread
 
 
 @pytest.mark.parametrize("lacking", ["CompletionQueue", "ReceiveMessageOperation", "SendStatusFromServerOperation"])
@@ -19,7 +20,7 @@ def test_a_grpcio_that_lacks_what_the_front_needs_is_named(monkeypatch: pytest.M
     monkeypatch.delattr(cygrpc, lacking)
 
     with pytest.raises(FrontUnavailable, match=rf"grpcio {re.escape(grpc.__version__)} .*{lacking}.*constraints\.txt"):
-        Completions(server, {}, SystemClock())
+        Completions(server, {}, SystemClock(), Unread(1))
 
     server.stop(None)
 
@@ -32,6 +33,6 @@ def test_an_operation_with_other_arguments_is_named(monkeypatch: pytest.MonkeyPa
     server = grpc.server(ThreadPoolExecutor(1))
 
     with pytest.raises(FrontUnavailable, match=r"taking_nothing"):
-        Completions(server, {}, SystemClock())
+        Completions(server, {}, SystemClock(), Unread(1))
 
     server.stop(None)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from serving.errors import PermissionDenied, ServingError, Unauthenticated
+from serving.errors import PermissionDenied, Unauthenticated
 
 ALL = "*"
 AUTHORIZATION = "authorization"
@@ -13,9 +13,11 @@ LOOPBACK = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 """How addresses of this machine begin, as gRPC writes them."""
 OPEN = frozenset({"ServerLive", "ServerReady"})
 """Of the inference service: what probes call. Health checks are open as well."""
-ADMINISTRATION = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
+OF_THE_SERVER = frozenset({"ServerMetadata"})
 OF_ONE_MODEL = frozenset({"ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"})
 OF_ALL_MODELS = frozenset({"RepositoryIndex"})
+NOT_ADMINISTRATION = OPEN | OF_THE_SERVER | OF_ONE_MODEL | OF_ALL_MODELS
+"""Whatever is not listed is for administrators, so that a new call is not open by mistake."""
 Pairs = Iterable[tuple[str, str | bytes]]
 """Of a call's metadata."""
 
@@ -91,22 +93,14 @@ class Access:
             return
         client = self.client(metadata)
         if client is None:
-            if method in ADMINISTRATION and not peer.startswith(LOOPBACK):
+            if method not in NOT_ADMINISTRATION and not peer.startswith(LOOPBACK):
                 raise PermissionDenied(
                     f"{method} is for administrators: without --tokens only from the server's own machine"
                 )
-        elif method in ADMINISTRATION:
+        elif method not in NOT_ADMINISTRATION:
             if not client.admin:
                 raise PermissionDenied(f"client '{client.name}' is no administrator, so it may not call {method}")
         elif not client.admin and (method in OF_ALL_MODELS or (method in OF_ONE_MODEL and not message.name)):
             client.check_model(ALL)
         elif not client.admin and method in OF_ONE_MODEL:
             client.check_model(message.name)
-
-    def refusal(self, metadata: Pairs) -> ServingError | None:
-        """Return why a caller may not even ask what is served (reflection), None if it may."""
-        try:
-            self.client(metadata)
-        except ServingError as error:
-            return error
-        return None

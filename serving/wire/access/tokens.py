@@ -2,7 +2,7 @@
 
     - name: mobile-app             # for messages and limits
       sha256: 9f86d081884c7d65...  # of the token, in hex
-      models: [speaker, digits]    # or ["*"]; none by default
+      models: [speaker, digits]    # or "*", all of them; none by default
     - name: deployer
       sha256: 60303ae22b998861...
       admin: true                  # may load and unload models
@@ -18,15 +18,15 @@ import hmac
 import logging
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import ConfigError, Unauthenticated
-from serving.manifest import first_problem
-from serving.wire.access.rights import Client
+from serving.manifest import NAME_PATTERN
+from serving.wire.access.rights import ALL, Client
 
 log = logging.getLogger(__name__)
 LOOK_NS = NANOSECONDS_PER_SECOND
@@ -38,9 +38,9 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, max_length=128)
+    name: str = Field(pattern=NAME_PATTERN)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    models: tuple[str, ...] = ()
+    models: Literal["*"] | tuple[Annotated[str, Field(pattern=NAME_PATTERN)], ...] = ()
     admin: bool = False
     expires: dt.date | None = None
 
@@ -114,20 +114,29 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _read(path: Path) -> _Known:
+    """Read the entries. No message repeats what stands in the file: by mistake that may be a token."""
     try:
         entries = _FILE.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"--tokens {path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
-        raise ConfigError(f"--tokens {path}: {first_problem(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--tokens {path}: not valid YAML") from error
+        problem = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "the file"
+        raise ConfigError(
+            f"--tokens {path}: {where}: {problem['msg']}; expected a list of entries with name, sha256, and if wanted "
+            "models, admin and expires"
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
+        raise ConfigError(f"--tokens {path}: not valid YAML{line}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ConfigError(f"--tokens {path}: not valid YAML") from None
     for what in ("name", "sha256"):
         values = [getattr(entry, what) for entry in entries]
-        twice = next((value for value in values if values.count(value) > 1), None)
-        if twice is not None:
-            raise ConfigError(f"--tokens {path}: two entries have the {what} {twice:.12}; each needs its own")
-    return tuple(
-        (bytes.fromhex(entry.sha256), Client(entry.name, frozenset(entry.models), entry.admin), entry.expires)
-        for entry in entries
-    )
+        if len(set(values)) < len(values):
+            raise ConfigError(f"--tokens {path}: two entries have the same {what}; each needs its own")
+    return tuple((bytes.fromhex(entry.sha256), _client(entry), entry.expires) for entry in entries)
+
+
+def _client(entry: Entry) -> Client:
+    return Client(entry.name, frozenset([ALL] if entry.models == ALL else entry.models), entry.admin)
