@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from serving import app
+from serving import app, logs
 from serving.config import ServerConfig
-from serving.errors import ArtifactError, ConfigError, EngineUnavailable, FrontUnavailable
+from serving.errors import ArtifactError, ConfigError, EngineUnavailable, FrontUnavailable, TracingUnavailable
+
+log = logging.getLogger(logs.OWN)  # __name__ would be another with `python -m`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server with the given arguments (default: the process's) until it is told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = CliApp.run(ServerConfig, cli_args=list(sys.argv[1:] if argv is None else argv))
     except ValidationError as error:
@@ -23,11 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
             sys.stderr.write(f"lstm-serve: {flag}: {problem['msg']}{got}; see lstm-serve --help\n")
         return 2
+    logs.configure(log_format=config.log_format, level=config.log_level)
     try:
         app.run(config)
-    except (ArtifactError, ConfigError, EngineUnavailable, FrontUnavailable, OSError) as error:
-        sys.stderr.write(f"lstm-serve: {error}\n")
+    except (ArtifactError, ConfigError, EngineUnavailable, FrontUnavailable, TracingUnavailable, OSError) as error:
+        log.critical("cannot start: %s", error, extra={"event": "start_failed"})
         return 1
+    except Exception:
+        log.critical("the server failed; this is a bug", exc_info=True, extra={"event": "failed"})
+        return app.EXIT_FAULT
     return 0
 
 

@@ -8,6 +8,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from prometheus_client import disable_created_metrics, make_wsgi_app
@@ -23,6 +24,7 @@ from serving.engine.priority import compute_in_the_background
 from serving.engine.runtime import load_onnxruntime
 from serving.engine.sessions import SessionEngine
 from serving.engine.turns import Turns
+from serving.errors import TracingUnavailable
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
@@ -40,6 +42,9 @@ from serving.wire.tls import Certificates
 from serving.wire.transport import options
 from serving.wire.unread import Unread
 
+if TYPE_CHECKING:
+    from serving.tracing import OpenTelemetry
+
 log = logging.getLogger(__name__)
 MIB = 2**20
 WARM_UP_STEPS = 64
@@ -56,6 +61,7 @@ def run(config: ServerConfig) -> None:
         EngineUnavailable: no onnxruntime, or not the device or engine asked for.
         ConfigError: a file that a setting names cannot be used.
         FrontUnavailable: the installed grpcio is not one that the server can be built on.
+        TracingUnavailable: traces are asked for, and OpenTelemetry is not installed.
         OSError: a port is taken.
     """
     threading.excepthook = _die
@@ -63,9 +69,13 @@ def run(config: ServerConfig) -> None:
     budget = read_cpu_budget()
     threads = config.threads or budget.threads
     onnxruntime_version = load_onnxruntime().__version__
-    log.info("lstm-serve %s, onnxruntime %s", __version__, onnxruntime_version)
-    log.info("CPU budget: %s; %d threads per engine call, spinning off", budget, threads)
+    log.info("lstm-serve %s, onnxruntime %s", __version__, onnxruntime_version, extra={"event": "started"})
+    log.info(
+        "CPU budget: %s; %d threads per engine call, spinning off",
+        budget, threads, extra={"event": "cpu_budget", "threads": threads},
+    )  # fmt: skip
     clock = SystemClock()
+    tracer = _open_tracer(config, clock)
     metrics = ServerMetrics(cpu_threads=threads, cpu_quota_cores=budget.quota, onnxruntime_version=onnxruntime_version)
     repository = Repository()
     loader = _Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
@@ -80,41 +90,55 @@ def run(config: ServerConfig) -> None:
     )
     try:
         control.start(config.load_model, poll_seconds=config.poll_seconds)
-        server = _server(config, repository, control, metrics, clock)  # not before: an open port says that it serves
+        inference = Inference(
+            repository=repository,
+            metrics=metrics,
+            clock=clock,
+            slots=_request_slots(config),
+            tracer=tracer,
+            log_requests=config.log_requests,
+        )
+        service = ControlService(repository, control, metrics)
+        server = _server(config, inference, service, clock)  # not before: an open port says that it serves
         stop = _StopSignal()
         server.start()
         readiness.begin(server)
         log.info(
             "ready: gRPC on %s:%d, metrics on http://%s:%d/metrics",
             config.host, server.port, config.host, probes.port,
+            extra={"event": "ready", "grpc_port": server.port, "metrics_port": probes.port},
         )  # fmt: skip
         signal_number = stop.wait()
         readiness.end()
         if signal_number == signal.SIGTERM and config.drain_delay_seconds:
-            log.info("leaving: not ready any more, serving on for %g seconds", config.drain_delay_seconds)
+            log.info(
+                "leaving: not ready any more, serving on for %g seconds",
+                config.drain_delay_seconds, extra={"event": "leaving"},
+            )  # fmt: skip
             stop.wait(seconds=config.drain_delay_seconds)
-        log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds)
+        log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds, extra={"event": "draining"})
         server.stop(grace_seconds=config.drain_timeout_seconds)
     finally:
         control.stop()
         probes.stop()
-    log.info("stopped")
+        if tracer is not None:
+            tracer.close()
+    log.info("stopped", extra={"event": "stopped"})
 
 
-def _server(
-    config: ServerConfig, repository: Repository, control: ModelControl, metrics: ServerMetrics, clock: Clock
-) -> GrpcServer:
-    if config.tokens is not None and config.tls_certificate is None:
-        log.warning("--tokens without --tls-certificate: tokens can be read on the way, unless a proxy encrypts it")
-    slots = Slots(
+def _request_slots(config: ServerConfig) -> Slots:
+    return Slots(
         config.max_inflight_requests,
         what="requests are in flight",
         setting="--max-inflight-requests",
         per_client=config.max_inflight_per_client,
     )
+
+
+def _server(config: ServerConfig, inference: Inference, service: ControlService, clock: Clock) -> GrpcServer:
     return GrpcServer(
-        Inference(repository=repository, metrics=metrics, clock=clock, slots=slots),
-        ControlService(repository, control, metrics),
+        inference,
+        service,
         Access(None if config.tokens is None else Tokens(config.tokens, clock)),
         address=f"{config.host}:{config.grpc_port}",
         credentials=_credentials(config),
@@ -131,6 +155,8 @@ def _server(
 
 def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
     if config.tls_certificate is None or config.tls_key is None:
+        if config.tokens is not None:
+            log.warning("--tokens without --tls-certificate: tokens can be read on the way, unless a proxy encrypts it")
         return None
     return Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca).credentials()
 
@@ -180,6 +206,7 @@ class _Loader:
         log.info(
             "loaded %s version %d: %s on %s by %s, %s",
             manifest.name, manifest.version, manifest.precision, engine.device, engine.name, cost,
+            extra={"event": "model_loaded", "model": manifest.name, "version": str(manifest.version)},
         )  # fmt: skip
         runner = Runner(
             manifest=manifest,
@@ -227,6 +254,25 @@ def _warm_up_shapes(policy: Policy) -> list[tuple[int, int]]:
     return sorted(set(shapes), key=lambda shape: shape[0] * shape[1])
 
 
+def _open_tracer(config: ServerConfig, clock: Clock) -> "OpenTelemetry | None":
+    endpoint = config.tracing_endpoint
+    if endpoint is None:
+        return None
+    try:
+        from serving.tracing import OpenTelemetry  # noqa: PLC0415  an extra, which most servers do without
+    except ImportError as error:
+        raise TracingUnavailable(
+            f"--tracing-endpoint needs OpenTelemetry, which is not installed ({error}); "
+            "install it with pip install 'lstm-serving[tracing]', or leave the flag out"
+        ) from error
+    url = f"{endpoint}v1/traces" if endpoint.path in {None, "/"} else str(endpoint)
+    log.info(
+        "traces go to %s:%s, %g of the requests that bring none of their own",
+        endpoint.host, endpoint.port, config.tracing_sample_ratio, extra={"event": "tracing"},
+    )  # fmt: skip
+    return OpenTelemetry(url, sample_ratio=config.tracing_sample_ratio, clock=clock)
+
+
 class _StopSignal:
     """SIGTERM or SIGINT, once; a second SIGINT (an impatient Ctrl-C) kills.
 
@@ -258,5 +304,6 @@ def _die(failure: threading.ExceptHookArgs) -> None:
         "thread %s died; this is a bug",
         failure.thread.name if failure.thread else "?",
         exc_info=(failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback),
+        extra={"event": "thread_died"},
     )
     os._exit(EXIT_FAULT)

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, HttpUrl, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serving.logs import LogFormat, LogLevel
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -88,6 +90,22 @@ class ServerConfig(BaseSettings):
     )
     drain_timeout_seconds: float = Field(
         30.0, ge=0, description="how long calls in flight may take to finish after SIGTERM"
+    )
+    log_format: LogFormat = Field("auto", description="lines on stderr; auto: text on a terminal, JSON elsewhere")
+    log_level: LogLevel = Field("info", description="the least that is logged")
+    log_requests: bool = Field(
+        default=False, description="log one line per request of a model that serves, whatever became of it"
+    )
+    tracing_endpoint: HttpUrl | None = Field(
+        None,
+        description="where traces go, as OTLP over HTTP: http://host:4318 (without a path, /v1/traces is added); needs "
+        "the extra 'tracing'; default: no traces",
+    )
+    tracing_sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of requests that are traced, of those that come without a trace of their own",
     )
 
     @model_validator(mode="after")

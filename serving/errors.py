@@ -21,6 +21,7 @@ ArtifactError               a model folder that cannot be trusted or read (start
 EngineUnavailable           no onnxruntime, or not the device that was asked for (start-up)
 ConfigError                 a setting, or a file that one names, cannot be used (start-up)
 FrontUnavailable            a grpcio that the front cannot be built on (start-up)
+TracingUnavailable          traces are asked for, and OpenTelemetry is not installed (start-up)
 
 Knows no gRPC: `serving/wire/status.py` holds the one table from these classes to status codes.
 """
@@ -133,9 +134,17 @@ class Cancelled(ServingError):  # noqa: N818
 
 
 class EngineError(ServingError):
-    """The engine failed on this request alone; the id is in the log beside the cause."""
+    """The engine failed on this request alone, or another part of the server did.
+
+    Attributes:
+        fault: an id that the log has beside the cause, and the message for the caller.
+    """
 
     reason = "internal"
+
+    def __init__(self, message: str, *, fault: str) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 def reasons(error: type[ServingError] = ServingError) -> set[str]:
@@ -158,3 +167,7 @@ class ConfigError(Exception):
 
 class FrontUnavailable(Exception):  # noqa: N818
     """The installed grpcio is built otherwise than the front needs."""
+
+
+class TracingUnavailable(Exception):  # noqa: N818
+    """Traces are asked for, and OpenTelemetry is not installed."""

@@ -5,14 +5,17 @@ Touches the engine and the answers in the making, never the batcher; called outs
 
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from serving.batching import Batch, Span
 from serving.clock import Clock
 from serving.engine.base import Engine
 from serving.errors import EngineError
+from serving.inbox import EngineCall, Trace
 from serving.tensors import Layout, Part
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ class Work(NamedTuple):
     batch: Batch
     parts: list[Part]
     waits_ns: list[int]
+    traces: Mapping[int, Trace] = MappingProxyType({})
+    """By ticket, of the requests that are traced."""
 
 
 class Execution:
@@ -71,13 +76,19 @@ class Execution:
             self._layout.scatter(outputs, work.parts)
         except Exception as error:  # noqa: BLE001  the engine is foreign code, and the runner's loop must outlive it
             self._metrics.batch_failed(work.batch)
+            if work.traces:
+                _tell(work, started_ns, self._clock.now_ns(), failed=True)
             if len(work.parts) == 1:
                 fail(work.batch.spans[0].ticket, self._fault(work.batch, error))
                 return False
-            log.warning("batch of %d rows failed (%s); running them one by one", len(work.parts), error)
+            log.warning(
+                "batch of %d rows of model %s failed (%s); running them one by one",
+                len(work.parts), self._model, error,
+                extra={"event": "batch_failed", "model": self._model, "rows": len(work.parts)},
+            )  # fmt: skip
             for span, part in zip(work.batch.spans, work.parts, strict=True):
                 if is_live(span.ticket):
-                    self.run(_alone(work.batch, span, part), is_live=is_live, fail=fail)
+                    self.run(_alone(work, span, part), is_live=is_live, fail=fail)
             return False
         self._metrics.batch_ran(
             work.batch,
@@ -85,14 +96,33 @@ class Execution:
             engine_ns=computed_ns - packed_ns,
             scatter_ns=self._clock.now_ns() - computed_ns,
         )
+        if work.traces:
+            _tell(work, started_ns, self._clock.now_ns(), failed=False)
         return True
 
     def _fault(self, batch: Batch, error: Exception) -> EngineError:
         """Log what the engine raised, and return what the caller is told of it."""
         fault = uuid.uuid4().hex[:12]
-        log.error("engine fault %s: model %s, %s", fault, self._model, batch, exc_info=error)
-        return EngineError(f"model '{self._model}' failed on this request; the server's log has it as {fault}")
+        log.error(
+            "engine fault %s: model %s, %s", fault, self._model, batch, exc_info=error,
+            extra={"event": "engine_fault", "fault": fault, "model": self._model},
+        )  # fmt: skip
+        return EngineError(
+            f"model '{self._model}' failed on this request; the server's log has it as {fault}", fault=fault
+        )
 
 
-def _alone(batch: Batch, span: Span, part: Part) -> Work:
-    return Work(replace(batch, spans=(span,), steps=span.stop - span.start), [part], [])
+def _alone(work: Work, span: Span, part: Part) -> Work:
+    batch = replace(work.batch, spans=(span,), steps=span.stop - span.start)
+    traces = {span.ticket: work.traces[span.ticket]} if span.ticket in work.traces else {}
+    return Work(batch, [part], [], traces)
+
+
+def _tell(work: Work, started_ns: int, ended_ns: int, *, failed: bool) -> None:
+    """Tell the traces of an engine call."""
+    batch = work.batch
+    padding_efficiency = batch.real_steps / (batch.rows * batch.steps)
+    call = EngineCall(started_ns, ended_ns, batch.rows, batch.steps, padding_efficiency, failed)
+    rows = Counter(span.ticket for span in batch.spans)
+    for ticket_id, trace in work.traces.items():
+        trace.engine_ran(call, rows=rows[ticket_id])

@@ -18,7 +18,7 @@ from serving.engine.priority import compute_in_the_background
 from serving.engine.turns import Member, Turns
 from serving.errors import Cancelled, DeadlineExceeded, ServingError
 from serving.execution import Execution, ExecutionMetrics, Work
-from serving.inbox import Reply
+from serving.inbox import Reply, Trace
 from serving.manifest import Manifest
 from serving.policy import Policy
 from serving.refusals import error_of
@@ -49,12 +49,13 @@ class RunnerMetrics(ExecutionMetrics, Protocol):
 class _Request:
     """A live request: its answer in the making and where that goes."""
 
-    __slots__ = ("answer", "reply", "started", "ticket")
+    __slots__ = ("answer", "reply", "started", "ticket", "trace")
 
-    def __init__(self, ticket: Ticket, answer: Answer, reply: Reply) -> None:
+    def __init__(self, ticket: Ticket, answer: Answer, reply: Reply, trace: Trace | None) -> None:
         self.ticket = ticket
         self.answer = answer
         self.reply = reply
+        self.trace = trace
         self.started = False
 
 
@@ -100,7 +101,15 @@ class Runner:
             backlog_seconds=lambda: batcher.backlog_seconds,
         )
 
-    def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None, priority: int | None = None) -> int:
+    def put(
+        self,
+        rows: Rows,
+        reply: Reply,
+        *,
+        deadline_ns: int | None = None,
+        priority: int | None = None,
+        trace: Trace | None = None,
+    ) -> int:
         """Queue a checked request; any thread.
 
         Args:
@@ -108,6 +117,7 @@ class Runner:
             reply: is called exactly once, unless this raises.
             deadline_ns: on the server's clock; None for no deadline.
             priority: 1 (first) to 9; None for the model's default.
+            trace: is told of the request's way through the engine, if it is traced.
 
         Raises:
             QueueFull: the model's queue has no room for its rows.
@@ -129,7 +139,9 @@ class Runner:
             refused = self._batcher.admit(ticket, now_ns=now_ns)
             if refused is not None:
                 raise error_of(refused, self._manifest.name, self._batcher)
-            self._requests[ticket.id] = _Request(ticket, self._layout.answer(rows), reply)
+            if trace is not None:
+                trace.queued(now_ns)
+            self._requests[ticket.id] = _Request(ticket, self._layout.answer(rows), reply, trace)
             if self._free_instances:
                 self._work_came.notify()
             if ticket.deadline_ns < self._alarm_ns:
@@ -240,13 +252,18 @@ class Runner:
 
     def _gather(self, batch: Batch, now_ns: int) -> Work:
         parts, waits_ns = [], []
+        traces: dict[int, Trace] = {}
         for ticket_id, row, start, stop in batch.spans:
             request = self._requests[ticket_id]
             parts.append(Part(request.answer, row, start, stop))
             if not request.started:
                 request.started = True
                 waits_ns.append(now_ns - request.ticket.enqueued_ns)
-        return Work(batch, parts, waits_ns)
+                if request.trace is not None:
+                    request.trace.started(now_ns)
+            if request.trace is not None:
+                traces[ticket_id] = request.trace
+        return Work(batch, parts, waits_ns, traces)
 
     def _fail(self, ticket_id: int, error: ServingError) -> None:
         """Give a live request an error for its answer; nothing if it is not."""

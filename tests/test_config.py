@@ -1,5 +1,7 @@
 """Settings: flags before environment, and wrong ones end the start with the flag's name."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,9 @@ def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         (["--model-repository", "m", "--threads", "0"], "--threads: Input should be greater"),
         (["--model-repository", "m", "--device", "tpu"], "tpu"),
         (["--model-repository", "m", "--engine", "tpu"], "tpu"),
+        (["--model-repository", "m", "--log-format", "xml"], "xml"),
+        (["--model-repository", "m", "--tracing-endpoint", "collector:4318"], "--tracing-endpoint: URL"),
+        (["--model-repository", "m", "--tracing-sample-ratio", "2"], "--tracing-sample-ratio: Input should be less"),
         (["--model-repository", "m", "--colour", "red"], "--colour"),
     ],
 )
@@ -41,9 +46,14 @@ def test_a_wrong_setting_ends_with_code_2_and_its_name(
     assert text in capsys.readouterr().err
 
 
-def test_a_repository_that_is_not_there_ends_with_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--model-repository", str(tmp_path / "none")]) == 1
-    assert "--model-repository takes the folder" in capsys.readouterr().err
+def test_a_repository_that_is_not_there_ends_with_code_1(tmp_path: Path) -> None:
+    """In a process of its own, because the server takes over the logging of the one that it runs in."""
+    command = [sys.executable, "-m", "serving", "--model-repository", tmp_path / "none"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1
+    assert "--model-repository takes the folder" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_every_setting_has_a_description() -> None:

@@ -1,5 +1,6 @@
 """An `lstm-serve` of one's own on loopback: started on free ports, stopped by its own process id."""
 
+import os
 import re
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-READY = re.compile(r"ready: gRPC on (\S+):(\d+), metrics on (http://\S+)")
+READY = re.compile(r"ready: gRPC on (\S+):(\d+), metrics on (http://[^\s\"]+)")
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 LSTM_SERVE = Path(sys.executable).with_name("lstm-serve")
@@ -36,7 +37,8 @@ class LocalServer:
         self.log: list[str] = []
         self._grown = threading.Condition()
         self._ended = False
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603  our own program
+        environment = {"LSTM_SERVE_LOG_FORMAT": "text", **os.environ}  # a flag comes before it
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)  # noqa: S603  our own program
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:

@@ -5,8 +5,9 @@ from typing import Any
 
 from serving.errors import EngineUnavailable
 
-ERRORS_ONLY = 3
-"""ONNX Runtime's log severity: its warnings speak of graph optimizations, not of anything an operator can change."""
+FATAL_ONLY = 4
+"""ONNX Runtime's log severity. Its errors are raised as well, and logged where they are caught, in the form of our log;
+its warnings speak of graph optimizations, not of anything an operator can change."""
 
 
 def load_onnxruntime() -> Any:  # noqa: ANN401  the module has no types
@@ -32,7 +33,7 @@ def session_options(onnxruntime: Any, *, threads: int) -> Any:  # noqa: ANN401  
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options

@@ -196,7 +196,10 @@ class Loading:
     def _refuse(self, key: Key, stamps: tuple[Stamp, Stamp], why: str) -> None:
         self._refused[key] = (stamps, why)
         self._metrics.model_refused(key[0])
-        log.error("refused %s version %d: %s", *key, why)
+        log.error(
+            "refused %s version %d: %s",
+            *key, why, extra={"event": "model_refused", "model": key[0], "version": str(key[1])},
+        )  # fmt: skip
 
     def _retire(self, leaving: dict[Key, _Loaded], *, reason: str) -> None:
         """Drain versions that no request finds any more, and give their memory back."""
@@ -211,7 +214,10 @@ class Loading:
             self._metrics.model_unloaded(name)
             self._metrics.forget(name, str(number))
             self._repository.mark(name, number, "UNAVAILABLE", reason)
-            log.info("unloaded %s version %d", name, number)
+            log.info(
+                "unloaded %s version %d",
+                name, number, extra={"event": "model_unloaded", "model": name, "version": str(number)},
+            )  # fmt: skip
         leaving.clear()
         del loaded
         _return_memory()

@@ -19,6 +19,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave
 
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import FrontUnavailable
+from serving.wire import request_ids
 from serving.wire.lag import Lag
 from serving.wire.unread import Unread
 
@@ -32,6 +33,9 @@ LONG_AGO = 1.0
 """A deadline, as a time of day, with which a queue is looked at without waiting."""
 ACCEPTING = 512
 """Calls of a method that may come while the thread is busy; more wait inside core, where no `Lag` sees them."""
+
+_NAMING = threading.Lock()
+"""Two requests of a stream may ask for its id at a time; one lock for all calls, because few are ever asked."""
 
 Event = Any
 Metadata = tuple[tuple[str, str], ...]
@@ -58,6 +62,7 @@ class Call:
         """What the client sent beside its messages: (key, value) pairs, keys in lower case, values of `-bin` bytes."""
         self.client: Client | None = None
         """Who calls; None where nobody is asked, or not yet."""
+        self._request_id = request_ids.sent(self.metadata)
         self._initial: tuple[Any, ...] = (cygrpc.SendInitialMetadataOperation((), NO_FLAGS),)
         self._active = True
 
@@ -70,6 +75,14 @@ class Call:
     def caller(self) -> str:
         """Whose requests count together: the client's name, or else the address at the other end without its port."""
         return self.peer.rpartition(":")[0] if self.client is None else self.client.name
+
+    @property
+    def request_id(self) -> str:
+        """The caller's id of the call, or one that is made now; from now on the status tells it."""
+        with _NAMING:
+            if self._request_id is None:
+                self._request_id = request_ids.made()
+        return self._request_id
 
     def is_active(self) -> bool:
         """Return whether the client may still be there."""
@@ -119,7 +132,7 @@ class Call:
         self, code: grpc.StatusCode, details: str = "", *, metadata: Metadata = (), content: bytes | None = None
     ) -> None:
         """Send the status, after a last message if there is one."""
-        status = cygrpc.SendStatusFromServerOperation(metadata, code.value[0], details.encode(), NO_FLAGS)
+        status = self._status(code, details, metadata)
         operations: tuple[Any, ...] = (*self._initial, status)
         done: _OnEvent = _nothing
         if content is not None:
@@ -132,12 +145,17 @@ class Call:
     def refuse(self, code: grpc.StatusCode, details: str, *, metadata: Metadata) -> None:
         """Send a status in the place of everything else, for the least that a call can cost."""
         close = cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS)
-        status = cygrpc.SendStatusFromServerOperation(metadata, code.value[0], details.encode(), NO_FLAGS)
+        status = self._status(code, details, metadata)
         self._core.start_server_batch((close, *self._initial, status), _nothing)  # counted since it was accepted
 
     def drop(self) -> None:
         """End the call without sending the rest; what was started on it is told that it failed."""
         self._core.cancel(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "its answers were not read for too long")
+
+    def _status(self, code: grpc.StatusCode, details: str, metadata: Metadata) -> Any:  # noqa: ANN401  an operation
+        if self._request_id is not None:
+            metadata = (*metadata, (request_ids.REQUEST_ID_KEY, self._request_id))
+        return cygrpc.SendStatusFromServerOperation(metadata, code.value[0], details.encode(), NO_FLAGS)
 
     def _start(self, operations: tuple[Any, ...], then: _OnEvent) -> None:
         self._completions.expect()

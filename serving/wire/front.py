@@ -2,6 +2,7 @@
 
 import threading
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -10,12 +11,15 @@ from serving.clock import NANOSECONDS_PER_SECOND
 from serving.errors import Draining, Overloaded, ServingError
 from serving.wire.access import Access
 from serving.wire.completions import Call, Completions
-from serving.wire.inference import Inference, Pending
+from serving.wire.inference import OK, Inference, Pending
 from serving.wire.slots import Slots
-from serving.wire.status import as_serving_error, finish, refuse
+from serving.wire.status import STATUS_CODES, as_serving_error, finish, refuse
 from serving.wire.streams import Stream
 from serving.wire.unread import Unread
 from serving.wire.writers import Writers
+
+if TYPE_CHECKING:
+    from serving.wire.traces import RequestTrace
 
 SERVICE_NAME = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 UNARY = f"/{SERVICE_NAME}/ModelInfer"
@@ -133,6 +137,7 @@ class _Unary:
         self._inference = inference
         self._writers = writers
         self._pending: Pending | None = None
+        self._trace: RequestTrace | None = None
         call.watch(self._gone)
         call.receive_only(self._received)
 
@@ -141,10 +146,13 @@ class _Unary:
             self._call.finish(grpc.StatusCode.UNIMPLEMENTED, f"{UNARY} takes exactly one message")
             return
         try:
+            if self._inference.tracer is not None:
+                began_ns = self._call.begun_ns
+                self._trace = self._inference.tracer.begin(UNARY[1:], self._call.metadata, began_ns=began_ns)
             message = self._inference.parse(content)
-            self._pending = self._inference.begin(message, self._call, self._replied)
+            self._pending = self._inference.begin(message, self._call, self._replied, self._trace)
         except Exception as error:  # noqa: BLE001  the outermost frame of a call
-            finish(self._call, as_serving_error(error))
+            self._fail(error)
 
     def _gone(self) -> None:
         if self._pending is not None:
@@ -158,6 +166,14 @@ class _Unary:
             content = pending.response().SerializeToString()
             self._pending = None  # the call lives until its answer is read, and would keep request and outputs
         except Exception as error:  # noqa: BLE001  the outermost frame of a call
-            finish(self._call, as_serving_error(error))
+            self._fail(error)
         else:
             self._call.finish(grpc.StatusCode.OK, content=content)
+            if self._trace is not None:
+                self._trace.end(grpc.StatusCode.OK.name, OK)
+
+    def _fail(self, error: Exception) -> None:
+        told = as_serving_error(error, self._call, self._trace)
+        finish(self._call, told)
+        if self._trace is not None:
+            self._trace.end(STATUS_CODES[type(told)].name, told.reason)

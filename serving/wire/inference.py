@@ -1,5 +1,6 @@
 """The way of one request, whichever call brought it: check, queue, decode text, write the answer."""
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -7,22 +8,30 @@ from serving._proto import open_inference_pb2 as oip
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import Cancelled, DeadlineExceeded, Draining, NotReady, ServingError
 from serving.repository import Model, Repository
-from serving.tensors import Arrays
+from serving.tensors import Arrays, Rows
 from serving.wire import outputs, parameters
 from serving.wire.codec import Decoder
 from serving.wire.completions import Call
 from serving.wire.outputs import Offer
 from serving.wire.parsing import parse
 from serving.wire.slots import Slots
+from serving.wire.traces import RequestTrace, Tracer
 
+requests_log = logging.getLogger("serving.requests")
 MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
+OK = "ok"
+"""The outcome of a request that was answered; that of any other is its error's reason."""
+LOGGED_ID = 128
+"""Characters of a request's own id that the log takes; a client may send one as long as a message."""
 
 
 class RequestMetrics(Protocol):
     """What the front reports."""
 
-    def request_ended(self, model: str, version: str, outcome: str, seconds: float) -> None:
-        """One request for a known model version has its answer or error."""
+    def request_ended(
+        self, model: str, version: str, outcome: str, seconds: float, *, trace_id: str | None = None
+    ) -> None:
+        """One request for a known model version has its answer or error; the id is that of its trace, if it has one."""
 
     def not_served(self, reason: str) -> None:
         """One request came to no model: no message, none that serves, or the server stops or has no room for it."""
@@ -46,11 +55,14 @@ class Pending:
         message: oip.ModelInferRequest,
         call: Call,
         replied: Callable[["Pending"], None],
+        trace: RequestTrace | None,
     ) -> None:
         self._inference = inference
         self._message = message
         self._call = call
         self._replied = replied
+        self.trace = trace
+        self._rows: Rows | None = None
         self._started_ns = inference.clock.now_ns()
         self._outputs: Arrays | None = None
         self._error: ServingError | None = None
@@ -92,7 +104,9 @@ class Pending:
         self._deadline_ns = inference.deadline_ns(self._message, self._call, served.model)
         priority = parameters.priority(self._message) if self._message.parameters else None
         try:
-            self._ticket_id = served.model.inbox.put(self._rows, self, deadline_ns=self._deadline_ns, priority=priority)
+            self._ticket_id = served.model.inbox.put(
+                self._rows, self, deadline_ns=self._deadline_ns, priority=priority, trace=self.trace
+            )
         except Draining:
             if inference.is_served(served):
                 raise
@@ -132,7 +146,7 @@ class Pending:
             assert self._outputs is not None, "a reply without an error has outputs"
             texts = self._texts(self._outputs) if self.served.model.manifest.decodings else {}
             response = self.served.offer.encode(self._message, self._wanted, self._outputs, texts)
-            outcome = "ok"
+            outcome = OK
         except ServingError as error:
             outcome = error.reason
             raise
@@ -141,6 +155,7 @@ class Pending:
         return response
 
     def _texts(self, answer: Arrays) -> dict[str, list[str]]:
+        assert self._rows is not None, "an answered request has been decoded"
         return outputs.decode_texts(self._wanted, answer, self._rows.lengths, checkpoint=self._check_waited_for)
 
     def _check_waited_for(self) -> None:
@@ -161,13 +176,43 @@ class Pending:
             self._inference.slots.give_back(self._caller)
         seconds = (self._inference.clock.now_ns() - self._started_ns) / NANOSECONDS_PER_SECOND
         manifest = self.served.model.manifest
-        self._inference.metrics.request_ended(manifest.name, str(manifest.version), outcome, seconds)
+        name, version = manifest.name, str(manifest.version)
+        trace_id = None if self.trace is None else self.trace.trace_id
+        self._inference.metrics.request_ended(name, version, outcome, seconds, trace_id=trace_id)
+        if self.trace is not None or self._inference.log_requests:
+            self._tell(name, version, outcome, seconds, trace_id)
+
+    def _tell(self, model: str, version: str, outcome: str, seconds: float, trace_id: str | None) -> None:
+        """Say what the request was, in its trace and in the log, as far as it has any."""
+        rows, steps = (0, 0) if self._rows is None else (self._rows.rows, int(self._rows.lengths.sum()))
+        request_id = self._call.request_id
+        if self.trace is not None:
+            self.trace.describe(model=model, version=version, rows=rows, steps=steps, request_id=request_id)
+        if self._inference.log_requests:
+            requests_log.info(
+                "request %s: %s version %s, %s in %.6f s, %d rows, %d steps",
+                request_id, model, version, outcome, seconds, rows, steps,
+                extra={
+                    "event": "request", "request_id": request_id, "id": self._message.id[:LOGGED_ID],
+                    "model": model, "version": version, "outcome": outcome, "seconds": round(seconds, 6),
+                    "rows": rows, "steps": steps, "trace_id": trace_id,
+                },
+            )  # fmt: skip
 
 
 class Inference:
     """Brings requests to the models of a repository."""
 
-    def __init__(self, *, repository: Repository, metrics: RequestMetrics, clock: Clock, slots: Slots) -> None:
+    def __init__(  # noqa: PLR0913  what every request needs
+        self,
+        *,
+        repository: Repository,
+        metrics: RequestMetrics,
+        clock: Clock,
+        slots: Slots,
+        tracer: Tracer | None = None,
+        log_requests: bool = False,
+    ) -> None:
         """Prepare what each model's messages are checked with.
 
         Args:
@@ -175,12 +220,16 @@ class Inference:
             metrics: of requests.
             clock: of deadlines.
             slots: each request takes one while it is under way.
+            tracer: of requests; None for no traces.
+            log_requests: whether each request of a model that serves gets a line in the log.
         """
         self._repository = repository
         self._served: dict[tuple[str, str], _Served] = {}
         self.metrics = metrics
         self.clock = clock
         self.slots = slots
+        self.tracer = tracer
+        self.log_requests = log_requests
         repository.watch(self._look_up)
 
     def _look_up(self) -> None:
@@ -208,18 +257,25 @@ class Inference:
             self.metrics.not_served(error.reason)
             raise
 
-    def begin(self, message: oip.ModelInferRequest, call: Call, replied: Callable[[Pending], None]) -> Pending:
+    def begin(
+        self,
+        message: oip.ModelInferRequest,
+        call: Call,
+        replied: Callable[[Pending], None],
+        trace: RequestTrace | None = None,
+    ) -> Pending:
         """Check and queue a request of a call.
 
         Args:
             message: the request.
             call: that brought it.
             replied: told that its `response` may be written; by any thread, also before this returns.
+            trace: of the request; the caller ends it.
 
         Raises:
             ServingError: it was refused.
         """
-        pending = Pending(self, message, call, replied)
+        pending = Pending(self, message, call, replied, trace)
         pending.queue()
         return pending
 

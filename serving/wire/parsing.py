@@ -10,6 +10,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest
+from serving.wire import request_ids
 from serving.wire.access import Access
 from serving.wire.status import errors_as_status
 
@@ -44,6 +45,9 @@ def _handler(behave: Callable[[Any], Message], method: MethodDescriptor, access:
             return InvalidRequest(f"the bytes that were sent are no {method.input_type.name}")
 
     def refuse_or_behave(message: Message | InvalidRequest, context: grpc.ServicerContext) -> Message:
+        request_id = request_ids.sent(context.invocation_metadata())
+        if request_id is not None:
+            context.set_trailing_metadata(((request_ids.REQUEST_ID_KEY, request_id),))
         with errors_as_status(context):
             if isinstance(message, InvalidRequest):
                 raise message

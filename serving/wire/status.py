@@ -26,7 +26,9 @@ from serving.errors import (
     StateMismatch,
     Unauthenticated,
 )
+from serving.wire import request_ids
 from serving.wire.completions import Call, Metadata
+from serving.wire.traces import RequestTrace
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +55,11 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailing metadata: the client's next attempt waits for so many milliseconds. Source: gRPC proposal A6, retries."""
 
 
-def abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
-    """End a call of grpcio's with the error's status, its message and its reason."""
-    context.set_trailing_metadata(_metadata(error))
+def abort(context: grpc.ServicerContext, error: ServingError, request_id: str | None = None) -> NoReturn:
+    """End a call of grpcio's with the error's status, its message, its reason, and the id given or sent."""
+    request_id = request_id or request_ids.sent(context.invocation_metadata())
+    name = () if request_id is None else ((request_ids.REQUEST_ID_KEY, request_id),)
+    context.set_trailing_metadata((*_metadata(error), *name))
     context.abort(STATUS_CODES[type(error)], str(error))
 
 
@@ -69,13 +73,25 @@ def refuse(call: Call, error: ServingError) -> None:
     call.refuse(STATUS_CODES[type(error)], str(error), metadata=_metadata(error))
 
 
-def as_serving_error(error: Exception) -> ServingError:
-    """Return the error itself, or for an unforeseen one what may be told of it; the log has the rest."""
+def as_serving_error(error: Exception, call: Call, trace: RequestTrace | None) -> ServingError:
+    """Return the error itself, or for an unforeseen one what may be told of it; the log has the rest.
+
+    Args:
+        error: that ended a request.
+        call: that brought the request.
+        trace: of the request, if it is traced.
+    """
+    trace_id = None if trace is None else trace.trace_id
     if isinstance(error, ServingError):
+        if isinstance(error, EngineError):  # the engine's log of it knows no calls
+            log.error(
+                "engine fault %s is the answer to request %s", error.fault, call.request_id,
+                extra={
+                    "event": "fault_told", "fault": error.fault, "request_id": call.request_id, "trace_id": trace_id
+                },
+            )  # fmt: skip
         return error
-    fault = uuid.uuid4().hex[:12]
-    log.error("fault %s", fault, exc_info=error)
-    return EngineError(f"a fault of the server; its log has it as {fault}")
+    return _fault(error, call.request_id, trace_id)
 
 
 @contextmanager
@@ -83,8 +99,21 @@ def errors_as_status(context: grpc.ServicerContext) -> Iterator[None]:
     """Turn what is raised inside into a status."""
     try:
         yield
+    except ServingError as error:
+        abort(context, error)
     except Exception as error:  # noqa: BLE001  the outermost frame of a call
-        abort(context, as_serving_error(error))
+        request_id = request_ids.sent(context.invocation_metadata()) or request_ids.made()
+        abort(context, _fault(error, request_id), request_id)
+
+
+def _fault(error: Exception, request_id: str, trace_id: str | None = None) -> EngineError:
+    """Log what nobody had foreseen, and return what the caller is told of it."""
+    fault = uuid.uuid4().hex[:12]
+    log.error(
+        "fault %s in request %s", fault, request_id, exc_info=error,
+        extra={"event": "fault", "fault": fault, "request_id": request_id, "trace_id": trace_id},
+    )  # fmt: skip
+    return EngineError(f"a fault of the server; its log has it as {fault}", fault=fault)
 
 
 def _metadata(error: ServingError) -> Metadata:

@@ -15,10 +15,12 @@ from serving._proto import open_inference_pb2 as oip
 from serving.errors import Cancelled, Draining, ServingError
 from serving.wire.access import Access
 from serving.wire.completions import Call
-from serving.wire.inference import Inference, Pending
+from serving.wire.inference import OK, Inference, Pending
 from serving.wire.status import STATUS_CODES, as_serving_error, finish
+from serving.wire.traces import RequestTrace
 from serving.wire.writers import Writers
 
+METHOD = f"{oip.DESCRIPTOR.services_by_name['GRPCInferenceService'].full_name}/ModelStreamInfer"
 OUTSTANDING = 32
 """Requests of one stream under way; the next is not read before one of them is answered, so TCP slows the sender."""
 
@@ -90,23 +92,32 @@ class Stream:
         if content is None:
             self._end(None)
             return
+        trace = self._begin_trace()
         try:
             message = self._inference.parse(content)
         except ServingError as error:
+            if trace is not None:
+                trace.end(STATUS_CODES[type(error)].name, error.reason)
             self._end(error)
             return
-        self._take(message)
+        self._take(message, trace)
         self._go_on()
 
-    def _take(self, message: oip.ModelInferRequest) -> None:
+    def _begin_trace(self) -> RequestTrace | None:
+        tracer = self._inference.tracer
+        if tracer is None:
+            return None
+        return tracer.begin(METHOD, self._call.metadata, began_ns=self._inference.clock.now_ns())
+
+    def _take(self, message: oip.ModelInferRequest, trace: RequestTrace | None) -> None:
         turn = _Turn()
         with self._lock:
             self._turns.append(turn)
         try:
             self._knows_still()
-            turn.pending = self._inference.begin(message, self._call, partial(self._replied, turn, message))
+            turn.pending = self._inference.begin(message, self._call, partial(self._replied, turn, message), trace)
         except Exception as error:  # noqa: BLE001  a fault of ours must not take the stream's other requests with it
-            self._answer(turn, _failed(message, as_serving_error(error)))
+            self._answer(turn, self._failed(message, error, trace))
 
     def _knows_still(self) -> None:
         """Find out anew who calls: a token may be withdrawn, or end, before its stream does.
@@ -128,14 +139,23 @@ class Stream:
         try:
             answer = oip.ModelStreamInferResponse(infer_response=pending.response())
         except Exception as error:  # noqa: BLE001  as in `_take`
-            answer = _failed(message, as_serving_error(error))
-        self._answer(turn, answer)
+            self._answer(turn, self._failed(message, error, pending.trace))
+        else:
+            self._answer(turn, answer.SerializeToString())
+            if pending.trace is not None:
+                pending.trace.end(grpc.StatusCode.OK.name, OK)
         self._go_on()
 
-    def _answer(self, turn: _Turn, answer: oip.ModelStreamInferResponse) -> None:
-        content = answer.SerializeToString()
+    def _answer(self, turn: _Turn, content: bytes) -> None:
         self._call.will_send(content)
         turn.content = content
+
+    def _failed(self, message: oip.ModelInferRequest, error: Exception, trace: RequestTrace | None) -> bytes:
+        """Return the answer that tells of an error, and end the request's trace with it."""
+        told = as_serving_error(error, self._call, trace)
+        if trace is not None:
+            trace.end(STATUS_CODES[type(told)].name, told.reason)
+        return _failed(message, told).SerializeToString()
 
     def _go_on(self) -> None:
         """Do what can be done now: send the next answer if it is there, read if there is room, end at the end."""

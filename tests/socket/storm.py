@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +25,16 @@ class Storm:
         wrong: versions of answers that were not what that version answers.
     """
 
-    def __init__(self, address: str, model: str, expected: dict[str, np.ndarray], x: np.ndarray, callers: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        expected: dict[str, np.ndarray],
+        x: np.ndarray,
+        callers: int,
+        *,
+        options: Sequence[tuple[str, object]] = (),
+    ) -> None:
         """Prepare.
 
         Args:
@@ -34,11 +43,13 @@ class Storm:
             expected: answer to `x` by version.
             x: float32[rows, steps, features].
             callers: threads, each with a connection of its own.
+            options: of its channel.
         """
         self._address = address
         self._model = model
         self._expected = expected
         self._x = x
+        self._options = [("grpc.use_local_subchannel_pool", 1), *options]
         self.answered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
@@ -72,8 +83,7 @@ class Storm:
         return sum((self.answered + self.failed + self.wrong).values())
 
     def _call(self) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        with triton.InferenceServerClient(self._address, channel_args=options) as client:
+        with triton.InferenceServerClient(self._address, channel_args=self._options) as client:
             while not self._over.is_set():
                 try:
                     result = client.infer(self._model, [tensor("x", self._x)], client_timeout=PATIENCE_SECONDS)

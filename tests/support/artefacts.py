@@ -122,6 +122,24 @@ def write_two_inputs(repository: Path, name: str = "two", *, vocabulary: int | N
     )
 
 
+def write_lookup(repository: Path, name: str = "lookup") -> Path:
+    """Write a model that looks tokens[batch,time] up in a table of four rows, and raises at any other token."""
+    table = np.arange(4 * FEATURES, dtype=np.float32).reshape(4, FEATURES)
+    return write_artefact(
+        repository / name / "1",
+        [
+            helper.make_node("Gather", ["table", "tokens"], ["y"]),
+            helper.make_node("Identity", ["lengths"], ["count"]),
+        ],
+        [numpy_helper.from_array(table, "table")],
+        inputs=(Tensor(name="tokens", datatype="INT64", shape=("batch", "time")),),
+        outputs=(
+            Tensor(name="y", datatype="FP32", shape=("batch", "time", FEATURES)),
+            Tensor(name="count", datatype="INT64", shape=("batch",)),
+        ),
+    )
+
+
 def write_artefact(
     directory: Path,
     nodes: Sequence[onnx.NodeProto],

@@ -8,7 +8,7 @@ from typing import Self
 import grpc
 
 from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from serving.inbox import Reply
+from serving.inbox import Reply, Trace
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
@@ -27,7 +27,7 @@ from tests.runner.house import House
 SECONDS = 60
 SLOTS = 2 * OUTSTANDING
 STREAMS = 4
-UNREAD_BYTES = 2**24
+UNREAD_BYTES = 2**20
 
 
 class Desk:
@@ -47,6 +47,7 @@ class Desk:
         self._came = threading.Condition()
         self.slots = Slots(SLOTS, what="requests are in flight", setting="--max-inflight-requests")
         self.stream_slots = Slots(STREAMS, what="streams are open", setting="--max-streams")
+        self.unread = Unread(UNREAD_BYTES)
         model = Model(manifest=manifest, policy=Policy.model_validate({}), inbox=self)
         repository = Repository()
         repository.serve(manifest.name, {manifest.version: model})
@@ -58,12 +59,13 @@ class Desk:
             address="127.0.0.1:0",
             credentials=None,
             stream_slots=self.stream_slots,
-            unread=Unread(UNREAD_BYTES),
+            unread=self.unread,
             options=options(max_message_bytes=2**20, max_connections=64, max_connection_age_seconds=0),
             reflects=True,
         )
         self.drain = self._server.drain
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")
+        self.port = self._server.port
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.stub = GRPCInferenceServiceStub(self.channel)
 
     def __enter__(self) -> Self:
@@ -75,9 +77,17 @@ class Desk:
         self.channel.close()
         self._server.stop(grace_seconds=0)
 
-    def put(self, rows: Rows, reply: Reply, *, deadline_ns: int | None = None, priority: int | None = None) -> int:
+    def put(
+        self,
+        rows: Rows,
+        reply: Reply,
+        *,
+        deadline_ns: int | None = None,
+        priority: int | None = None,
+        trace: Trace | None = None,
+    ) -> int:
         self.during_put()
-        ticket_id = self.house.runner.put(rows, reply, deadline_ns=deadline_ns, priority=priority)
+        ticket_id = self.house.runner.put(rows, reply, deadline_ns=deadline_ns, priority=priority, trace=trace)
         self._notify()
         return ticket_id
 
@@ -85,7 +95,10 @@ class Desk:
         self.house.runner.cancel(ticket_id)
         self._notify()
 
-    def request_ended(self, model: str, version: str, outcome: str, seconds: float) -> None:
+    def request_ended(
+        self, model: str, version: str, outcome: str, seconds: float, *, trace_id: str | None = None
+    ) -> None:
+        assert trace_id is None
         assert (model, version) == ("lstm", "1")
         assert seconds >= 0
         self.ended[outcome] += 1
