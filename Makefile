@@ -24,6 +24,10 @@ bench: .venv/.installed-demo ## the server against its engine's limit and grpcio
 bench-native: .venv/.installed-demo ## the native INT8 engine against onnxruntime: time, error, answers to the bit
 	$(BIN)/python -m loadtests.benchmarks.native
 
+.PHONY: soak
+soak: .venv/.installed-demo ## twenty minutes of mixed traffic on the demo's models: nothing lost, nothing that grows
+	$(BIN)/python -m loadtests.soak --model-repository demo-output/models
+
 .PHONY: test
 test: check ## lint, types, and every test
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from serving._proto import open_inference_pb2 as oip
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
@@ -142,7 +142,7 @@ class Pending:
         outcome = ServingError.reason
         try:
             if self._error is not None:
-                raise self._error
+                self._raise()
             assert self._outputs is not None, "a reply without an error has outputs"
             texts = self._texts(self._outputs) if self.served.model.manifest.decodings else {}
             response = self.served.offer.encode(self._message, self._wanted, self._outputs, texts)
@@ -153,6 +153,15 @@ class Pending:
         finally:
             self._end(outcome)
         return response
+
+    def _raise(self) -> NoReturn:
+        """Raise the error, and hold on to it no longer: it holds on to this, by the frames that it passes."""
+        error, self._error = self._error, None
+        assert error is not None, "there is one"
+        try:
+            raise error
+        finally:
+            del error
 
     def _texts(self, answer: Arrays) -> dict[str, list[str]]:
         assert self._rows is not None, "an answered request has been decoded"
@@ -171,7 +180,12 @@ class Pending:
             raise Cancelled("the client left while text was decoded")
 
     def _end(self, outcome: str) -> None:
-        """Give the slot back and report."""
+        """Give the slot back and report.
+
+        What leads back here is let go: gRPC core counts a call for as long as anything holds it, refuses others on its
+        connection when it counts too many, and in a cycle it would wait for the garbage collector.
+        """
+        del self._replied
         if self._has_slot:
             self._inference.slots.give_back(self._caller)
         seconds = (self._inference.clock.now_ns() - self._started_ns) / NANOSECONDS_PER_SECOND

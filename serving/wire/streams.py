@@ -198,6 +198,7 @@ class Stream:
             self._call.finish(grpc.StatusCode.OK)
         else:
             finish(self._call, self._error)
+            self._error = None  # it leads back here, by the frames that it has passed
         self._over(self)
 
 

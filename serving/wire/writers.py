@@ -31,6 +31,7 @@ class Writer:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # it holds on to its call, which would wait for the next one
 
 
 class Writers:
