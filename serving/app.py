@@ -157,6 +157,8 @@ def _server(config: ServerConfig, inference: Inference, service: ControlService,
 
 def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
     if config.tls_certificate is None or config.tls_key is None:
+        if config.tokens is not None:
+            log.warning("--tokens without --tls-certificate: tokens can be read on the way, unless a proxy encrypts it")
         return None
     return Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca).credentials()
 

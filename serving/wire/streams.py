@@ -139,26 +139,23 @@ class Stream:
         try:
             answer = oip.ModelStreamInferResponse(infer_response=pending.response())
         except Exception as error:  # noqa: BLE001  as in `_take`
-            answer = self._failed(message, error, pending.trace)
+            self._answer(turn, self._failed(message, error, pending.trace))
         else:
+            self._answer(turn, answer.SerializeToString())
             if pending.trace is not None:
                 pending.trace.end(grpc.StatusCode.OK.name, OK)
-        self._answer(turn, answer)
         self._go_on()
 
-    def _failed(
-        self, message: oip.ModelInferRequest, error: Exception, trace: RequestTrace | None
-    ) -> oip.ModelStreamInferResponse:
+    def _answer(self, turn: _Turn, content: bytes) -> None:
+        self._call.will_send(content)
+        turn.content = content
+
+    def _failed(self, message: oip.ModelInferRequest, error: Exception, trace: RequestTrace | None) -> bytes:
         """Return the answer that tells of an error, and end the request's trace with it."""
         told = as_serving_error(error, self._call, trace)
         if trace is not None:
             trace.end(STATUS_CODES[type(told)].name, told.reason)
-        return _failed(message, told)
-
-    def _answer(self, turn: _Turn, answer: oip.ModelStreamInferResponse) -> None:
-        content = answer.SerializeToString()
-        self._call.will_send(content)
-        turn.content = content
+        return _failed(message, told).SerializeToString()
 
     def _go_on(self) -> None:
         """Do what can be done now: send the next answer if it is there, read if there is room, end at the end."""

@@ -65,7 +65,7 @@ def two_inputs_of_different_rows() -> Request:
 
 INVALID, NOT_FOUND, UNAVAILABLE = "INVALID_ARGUMENT", "NOT_FOUND", "UNAVAILABLE"
 CASES: dict[str, tuple[Request, str, list[str]]] = {
-    "unknown model": (good("nobody"), NOT_FOUND, ["no model 'nobody'", "'lstm'"]),
+    "unknown model": (good("nobody"), NOT_FOUND, ["no model 'nobody'", "RepositoryIndex lists"]),
     "unknown version": (changed(lambda r: setattr(r, "model_version", "9")), NOT_FOUND, ["no version '9'", "[1, 2]"]),
     "model refused at load": (good("tampered"), UNAVAILABLE, ["refused at load", "sha256"]),
     "wrong input name": (changed(lambda r: setattr(r.inputs[0], "name", "y")), INVALID, ["unknown input 'y'", "'x'"]),

@@ -27,7 +27,7 @@ from tests.runner.house import House
 SECONDS = 60
 SLOTS = 2 * OUTSTANDING
 STREAMS = 4
-UNREAD_BYTES = 2**24
+UNREAD_BYTES = 2**20
 
 
 class Desk:
@@ -47,6 +47,7 @@ class Desk:
         self._came = threading.Condition()
         self.slots = Slots(SLOTS, what="requests are in flight", setting="--max-inflight-requests")
         self.stream_slots = Slots(STREAMS, what="streams are open", setting="--max-streams")
+        self.unread = Unread(UNREAD_BYTES)
         model = Model(manifest=manifest, policy=Policy.model_validate({}), inbox=self)
         repository = Repository()
         repository.serve(manifest.name, {manifest.version: model})
@@ -58,12 +59,13 @@ class Desk:
             address="127.0.0.1:0",
             credentials=None,
             stream_slots=self.stream_slots,
-            unread=Unread(UNREAD_BYTES),
+            unread=self.unread,
             options=options(max_message_bytes=2**20, max_connections=64, max_connection_age_seconds=0),
             reflects=True,
         )
         self.drain = self._server.drain
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self._server.port}")
+        self.port = self._server.port
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.stub = GRPCInferenceServiceStub(self.channel)
 
     def __enter__(self) -> Self:

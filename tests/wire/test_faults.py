@@ -1,0 +1,102 @@
+"""What goes wrong inside stays inside: clients get a status and an id, never an exception's text."""
+
+from collections.abc import Iterator
+from queue import SimpleQueue
+
+import grpc
+import pytest
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+
+from serving._proto import open_inference_pb2 as oip
+from serving.manifest import Manifest, read_manifest
+from serving.wire.server import METHODS
+from tests.support.artefacts import write_lstm
+from tests.wire.desk import SECONDS, Desk
+
+GARBAGE = b"\xff\xff\xff"
+OURS = [f"{oip.DESCRIPTOR.services_by_name['GRPCInferenceService'].full_name}/{name}" for name in METHODS]
+REFLECTION = f"{reflection.SERVICE_NAME}/ServerReflectionInfo"
+HEALTH = f"{health.SERVICE_NAME}/Check"
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False))
+
+
+@pytest.fixture
+def desk(manifest: Manifest) -> Iterator[Desk]:
+    with Desk(manifest) as serving:
+        yield serving
+
+
+def send(desk: Desk, method: str, content: bytes) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as ended:
+        list(desk.channel.stream_stream(f"/{method}")(iter([content]), timeout=SECONDS))
+    return ended.value
+
+
+@pytest.mark.parametrize("method", [*OURS, REFLECTION])
+def test_bytes_that_are_no_message_are_the_clients_mistake(desk: Desk, method: str) -> None:
+    error = send(desk, method, GARBAGE)
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details().startswith("the bytes that were sent are no ")
+
+
+def test_a_health_check_of_garbage_is_refused_without_an_exceptions_text(desk: Desk) -> None:
+    """By grpcio itself."""
+    error = send(desk, HEALTH, GARBAGE)
+
+    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "Exception deserializing request!")
+
+
+def test_a_fault_has_an_id_and_the_log_has_the_rest(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """The desk has no index of the repository, which the call runs into."""
+    error = send(desk, next(method for method in OURS if "RepositoryIndex" in method), b"")
+
+    assert error.code() is grpc.StatusCode.INTERNAL
+    words, _, fault = error.details().rpartition(" ")
+    assert words == "a fault of the server; its log has it as"
+    assert fault in caplog.text
+    assert "AttributeError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        reflection_pb2.ServerReflectionRequest(),
+        reflection_pb2.ServerReflectionRequest(file_by_filename="../../etc/passwd"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.Symbol"),
+        reflection_pb2.ServerReflectionRequest(
+            file_containing_extension=reflection_pb2.ExtensionRequest(containing_type="inference.ModelInferRequest")
+        ),
+        reflection_pb2.ServerReflectionRequest(all_extension_numbers_of_type="\N{SNOWMAN}"),
+    ],
+)
+def test_odd_questions_of_reflection_are_answered(
+    desk: Desk, question: reflection_pb2.ServerReflectionRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(desk.channel)
+    (answer,) = stub.ServerReflectionInfo(iter([question]), timeout=SECONDS)
+
+    assert answer.WhichOneof("message_response") == "error_response"
+    assert caplog.records == []
+
+
+def test_a_client_of_reflection_that_leaves_is_no_fault(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """The stop of the server waits for the call, so that all of it has been logged then."""
+    question = reflection_pb2.ServerReflectionRequest(list_services="")
+    questions: SimpleQueue[reflection_pb2.ServerReflectionRequest | None] = SimpleQueue()
+    questions.put(question)
+    answers = reflection_pb2_grpc.ServerReflectionStub(desk.channel).ServerReflectionInfo(
+        iter(questions.get, None), timeout=SECONDS
+    )
+    assert next(answers).list_services_response.service
+
+    answers.cancel()
+    desk.__exit__()
+
+    questions.put(None)
+    assert caplog.records == []
