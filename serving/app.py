@@ -136,8 +136,6 @@ def _request_slots(config: ServerConfig) -> Slots:
 
 
 def _server(config: ServerConfig, inference: Inference, service: ControlService, clock: Clock) -> GrpcServer:
-    if config.tokens is not None and config.tls_certificate is None:
-        log.warning("--tokens without --tls-certificate: tokens can be read on the way, unless a proxy encrypts it")
     return GrpcServer(
         inference,
         service,
