@@ -11,7 +11,7 @@ from export.errors import ExportError
 from serving.errors import ArtifactError
 from serving.manifest import Manifest, ModelFile, Tensor, read_manifest
 
-CONTENT = b"onnx"
+CONTENT = b"\x08\x0a"  # ir_version: 10
 
 
 def _manifest() -> Manifest:
