@@ -49,6 +49,10 @@ format: .venv/.installed-test ## let ruff settle the form
 proto: .venv/.installed-test ## write serving/_proto again from proto/
 	$(BIN)/python scripts/generate_stubs.py
 
+.PHONY: docs
+docs: .venv/.installed-test ## write the table of settings in docs/configuration.md again
+	$(BIN)/python -m scripts.generate_configuration
+
 .PHONY: native
 native: .venv/.installed-demo ## build the native INT8 engine again, or say why it cannot be built
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --config-settings wheel.cmake=true -e .

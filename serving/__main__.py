@@ -1,14 +1,11 @@
-"""`lstm-serve`: flags and environment to a running server. Exit code 0 after a drain, 1 on failure, 2 on bad usage."""
+"""`lstm-serve`: settings to a running server. Exit code 0 after a drain, 1 on failure, 2 on bad usage."""
 
 import logging
 import sys
 from collections.abc import Sequence
 
-from pydantic import ValidationError
-from pydantic_settings import CliApp
-
 from serving import app, logs
-from serving.config import ServerConfig
+from serving.config import as_yaml, parse, read_settings
 from serving.errors import ArtifactError, ConfigError, EngineUnavailable, FrontUnavailable, TracingUnavailable
 
 log = logging.getLogger(logs.OWN)  # __name__ would be another with `python -m`
@@ -16,14 +13,17 @@ log = logging.getLogger(logs.OWN)  # __name__ would be another with `python -m`
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server with the given arguments (default: the process's) until it is told to stop."""
+    arguments = parse(argv)
     try:
-        config = CliApp.run(ServerConfig, cli_args=list(sys.argv[1:] if argv is None else argv))
-    except ValidationError as error:
-        for problem in error.errors():
-            flag = "--" + "-".join(str(part) for part in problem["loc"]).replace("_", "-")
-            got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
-            sys.stderr.write(f"lstm-serve: {flag}: {problem['msg']}{got}; see lstm-serve --help\n")
+        settings = read_settings(arguments)
+    except ConfigError as error:
+        for problem in str(error).splitlines():
+            sys.stderr.write(f"lstm-serve: {problem}; see lstm-serve --help\n")
         return 2
+    if arguments.print_config:
+        sys.stdout.write(as_yaml(settings))
+        return 0
+    config = settings.config
     logs.configure(log_format=config.log_format, level=config.log_level)
     try:
         app.run(config)

@@ -24,7 +24,7 @@ from serving.engine.priority import compute_in_the_background
 from serving.engine.runtime import load_onnxruntime
 from serving.engine.sessions import SessionEngine
 from serving.engine.turns import Turns
-from serving.errors import TracingUnavailable
+from serving.errors import ConfigError, TracingUnavailable
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
@@ -59,7 +59,7 @@ def run(config: ServerConfig) -> None:
     Raises:
         ArtifactError: nothing in the repository can be served.
         EngineUnavailable: no onnxruntime, or not the device or engine asked for.
-        ConfigError: a file that a setting names cannot be used.
+        ConfigError: more threads than CPU budget, or a file that a setting names cannot be used.
         FrontUnavailable: the installed grpcio is not one that the server can be built on.
         TracingUnavailable: traces are asked for, and OpenTelemetry is not installed.
         OSError: a port is taken.
@@ -68,6 +68,11 @@ def run(config: ServerConfig) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series of every counter
     budget = read_cpu_budget()
     threads = config.threads or budget.threads
+    if threads > budget.threads:
+        raise ConfigError(
+            f"--threads is {threads}, and this process may use {budget}: more would wait for each other's cores; "
+            "leave it out, or allow the process more CPU"
+        )
     onnxruntime_version = load_onnxruntime().__version__
     log.info("lstm-serve %s, onnxruntime %s", __version__, onnxruntime_version, extra={"event": "started"})
     log.info(

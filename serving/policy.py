@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from serving.errors import ArtifactError
 from serving.manifest import first_problem
+from serving.strict_yaml import load_yaml
 
 POLICY_FILE = "model.yaml"
 
@@ -87,7 +88,7 @@ def read_policy(directory: Path) -> Policy:
     if not path.exists():
         return Policy.model_validate({})
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
         return Policy.model_validate({} if content is None else content)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error

@@ -200,6 +200,7 @@ def test_model_yaml_sets_limits(tmp_path: Path) -> None:
         ("max_queue_rows: 3", "it must hold one batch"),
         ("- 1", "valid dictionary"),
         ("a: [", "not valid YAML"),
+        ("tick_ms: 9\ntick_ms: 7", "'tick_ms' is there twice"),
     ],
 )
 def test_a_wrong_model_yaml_is_refused_and_the_key_is_named(tmp_path: Path, content: str, text: str) -> None:

@@ -285,6 +285,7 @@ def test_without_tokens_everyone_infers_and_only_this_machine_administrates(mode
         ("- name: a\n  sha256: not-a-hash-but-a-secret\n", "0.sha256"),
         ('- name: a\n  sha256: "{}"\n  password: a-secret\n'.format("0" * 64), "0.password"),
         ("- name: a\n  sha256: [a-secret\n", "not valid YAML"),
+        ('- name: a-secret\n  name: b\n  sha256: "{}"\n'.format("0" * 64), "not valid YAML in line 2"),
         ('- name: a\n  sha256: "{0}"\n- name: b\n  sha256: "{0}"\n'.format("0" * 64), "two entries"),
     ],
 )

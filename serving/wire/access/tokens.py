@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import ConfigError, Unauthenticated
 from serving.manifest import NAME_PATTERN
+from serving.strict_yaml import load_yaml
 from serving.wire.access.rights import ALL, Client
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _read(path: Path) -> _Known:
     """Read the entries. No message repeats what stands in the file: by mistake that may be a token."""
     try:
-        entries = _FILE.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        entries = _FILE.validate_python(load_yaml(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"--tokens {path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:

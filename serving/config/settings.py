@@ -1,14 +1,39 @@
-"""The server's settings: flags, then environment variables (`LSTM_SERVE_...`). The only reader of both."""
+"""Every setting of the server: its type, range, default and meaning; and which of them exclude each other."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, HttpUrl, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, HttpUrl, StringConstraints, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from serving.logs import LogFormat, LogLevel
 
+ENVIRONMENT_PREFIX = "LSTM_SERVE_"
+
+
+def _split(value: object) -> object:
+    """Take text apart that a flag, a variable or a key has for a list: commas between, or a list in JSON."""
+    if isinstance(value, str):
+        return _names(value)
+    if isinstance(value, list):
+        return [name for each in value for name in (_names(each) if isinstance(each, str) else [each])]
+    return value
+
+
+def _names(text: str) -> list[object]:
+    if not text.lstrip().startswith("["):
+        return list(text.split(","))
+    try:
+        names: list[object] = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"begins like a list in JSON, and is none ({error})") from error
+    return names
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Names = Annotated[list[Name], NoDecode, BeforeValidator(_split)]
 
 
 class ServerConfig(BaseSettings):
@@ -17,14 +42,15 @@ class ServerConfig(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix="LSTM_SERVE_",
+        allow_inf_nan=False,
+        env_prefix=ENVIRONMENT_PREFIX,
         cli_kebab_case=True,
-        cli_prog_name="lstm-serve",
         cli_hide_none_type=True,
         cli_avoid_json=True,
         cli_implicit_flags=True,
     )
 
+    config: Path | None = Field(None, description="YAML file of settings, which flags and variables override")
     model_repository: Path = Field(description="folder of models: <name>/<version>/{model.onnx,manifest.json}")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     grpc_port: Port = Field(8001, description="port of the inference protocol; 0 takes a free one")
@@ -79,8 +105,10 @@ class ServerConfig(BaseSettings):
     poll_seconds: float = Field(
         15.0, gt=0, description="how often files are looked at under --model-control poll; two looks must agree"
     )
-    load_model: list[str] = Field(
-        [], description="a model that is loaded at the start under --model-control explicit; may be repeated"
+    load_model: Names = Field(
+        [],
+        description="a model that is loaded at the start under --model-control explicit; may be repeated, or several "
+        "with commas between",
     )
     drain_delay_seconds: float = Field(
         5.0,
@@ -108,8 +136,26 @@ class ServerConfig(BaseSettings):
         description="share of requests that are traced, of those that come without a trace of their own",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what the constructor is given and nothing else: `serving.config.sources` knows where it came from."""
+        return (init_settings,)
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if self.grpc_port == self.metrics_port != 0:
+            raise ValueError(f"--grpc-port and --metrics-port are both {self.grpc_port}; give them two ports")
+        if self.engine == "native" and self.device == "cuda":
+            raise ValueError(
+                "--engine native computes on the CPU, and --device cuda asks for the GPU; drop one of them"
+            )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("--tls-certificate and --tls-key belong together; give both, or neither")
         if self.tls_client_ca is not None and self.tls_certificate is None:

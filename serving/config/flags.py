@@ -1,0 +1,70 @@
+"""Settings on the command line, and what else can be asked there."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pydantic_settings import CliSettingsSource
+
+from serving import __version__
+from serving.config.names import nearest
+from serving.config.settings import ServerConfig
+
+SHELLS = ("bash", "zsh", "fish")
+STATUS = "status"
+"""The only command: what comes after it is not the server's, but of the program that looks at one."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose messages are a line, as those about settings from elsewhere are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}; see {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of `lstm-serve`'s command line, which names the settings and leaves their values to pydantic."""
+    made = _Parser(
+        prog="lstm-serve",
+        description=ServerConfig.__doc__,
+        epilog=f"lstm-serve {STATUS} HOST shows what a running server does; see lstm-serve {STATUS} --help",
+        allow_abbrev=False,
+    )
+    made.add_argument("--version", action="version", version=f"lstm-serve {__version__}")
+    made.add_argument("--print-config", action="store_true", help="print all settings and where they are from, and end")
+    made.add_argument(
+        "--print-completion", choices=SHELLS, help="print a script that lets this shell complete arguments, and end"
+    )
+    CliSettingsSource(ServerConfig, root_parser=made, cli_parse_args=False, cli_parse_none_str="not set")
+    return made
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the arguments (default: the process's); end the process with code 2 and what is wrong if they cannot be.
+
+    Returns:
+        the settings that were given, as text, by field; `print_config`, a bool; `print_completion`, a shell or None.
+    """
+    made = parser()
+    arguments, unknown = made.parse_known_args(argv)
+    if unknown:
+        wrong = unknown[0].partition("=")[0]
+        known = [
+            STATUS,
+            "--print-config",
+            "--print-completion",
+            "--version",
+            *map(flag_name, ServerConfig.model_fields),
+        ]
+        made.error(f"{wrong}: no such argument{nearest(wrong, known)}")
+    return arguments
+
+
+def flag_name(field: str) -> str:
+    """Name the flag that sets the field: `grpc_port` is `--grpc-port`."""
+    return "--" + field.replace("_", "-")
+
+
+def flag_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given as flags, as text, by field."""
+    return {name: value for name, value in vars(arguments).items() if name in ServerConfig.model_fields}
