@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     made = argparse.ArgumentParser(
         prog="lstm-serve status",
-        description="Show what a server does: its models, their requests, latency, backlog and occupancy. Ctrl-C ends it.",
+        description="Show what a server does: models, rates, latency, backlog, occupancy. Ctrl-C ends it.",
         epilog=EPILOG,
         allow_abbrev=False,
     )

@@ -1,4 +1,4 @@
-"""Why a server does not answer. gRPC says that it failed to connect, whatever is wrong; so the port is tried by hand."""
+"""Why a server does not answer. gRPC says that it failed to connect, whatever is wrong, so the port is looked at."""
 
 import socket
 import ssl
@@ -30,8 +30,8 @@ def why(target: Target, details: str, *, seconds: float) -> str:
     if speaks_tls:
         return f"{where} is encrypted; give --tls, or --tls-ca FILE with the authority of its certificate"
     return (
-        f"{where} takes connections, but answers no call ({details}); is this the gRPC port (8001 by default), not that "
-        "of the metrics? A server that is stopping does so as well"
+        f"{where} takes connections, but answers no call ({details}); is this the gRPC port (8001 by default), not "
+        "that of the metrics? A server that is stopping does so as well"
     )
 
 
@@ -43,8 +43,8 @@ def _unreached(target: Target, error: OSError, seconds: float) -> str:
         case ConnectionRefusedError():
             return (
                 f"nothing listens on {where}; is lstm-serve running there, and is this its --grpc-port? It listens for "
-                "its own machine only unless it was started with --host 0.0.0.0, and opens the port once its models are "
-                "loaded"
+                "its own machine only unless it was started with --host 0.0.0.0, and opens the port once its models "
+                "are loaded"
             )
         case TimeoutError():
             return (

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from serving.status.figures import Figures, VersionFigures, figures
+from serving.status.figures import Figures, Moment, VersionFigures, figures
 from serving.status.looking import Look
 
 NOTHING = "-"
@@ -62,18 +62,15 @@ class View:
     notes: Sequence[str] = field(default=())
 
 
-def view(address: str, look: Look, before: Look | None) -> View:
+def view(address: str, look: Look, before: Moment | None) -> View:
     """Return the picture of a look.
 
     Args:
         address: of the server.
         look: at it.
-        before: the look since which rates and latencies are told; None: they are of the time since the server started.
+        before: since when rates and latencies are told; None: they are of the time since the server started.
     """
-    found = None
-    if look.moment is not None:
-        comparable = before is not None and before.whole == look.whole
-        found = figures(look.moment, before.moment if before is not None and comparable else None)
+    found = None if look.moment is None else figures(look.moment, before)
     server = look.server
     return View(
         title=f"{server.name} {server.version} on {address}: {'ready' if server.ready else 'live, not ready'}",
@@ -82,6 +79,23 @@ def view(address: str, look: Look, before: Look | None) -> View:
         rows=_rows(look, found),
         failures=[] if found is None else _failures(found),
         notes=[*_refusals(look), *look.notes],
+    )
+
+
+def gone(address: str, why: str, seconds: float) -> View:
+    """Return the picture of a server that was seen before and cannot be seen now.
+
+    Args:
+        address: of it.
+        why: it cannot be seen, and what to do.
+        seconds: until the next look.
+    """
+    return View(
+        title=f"{address}: not reached",
+        ready=False,
+        facts=[f"looking again every {duration(seconds)}"],
+        rows=[],
+        notes=[why[:1].upper() + why[1:]],
     )
 
 
