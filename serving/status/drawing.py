@@ -1,21 +1,23 @@
 """Pictures on a terminal, and as plain lines where there is none. The only importer of rich."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Self
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from serving.status.view import COLUMNS, Part, Row, View
+from serving.status.view import COLUMNS, Row, View
 
 PLAIN_WIDTH = 100_000
 """Of what is no terminal: nothing is cut or broken there, so that other programs can read the lines."""
+GAP = 2
+"""Between two columns; on a terminal half of it is rich's."""
 STATE_STYLES = {True: "green", False: "red", None: ""}
 
 
@@ -86,30 +88,49 @@ def _fitting(view: View, console: Console) -> Group:
         excess = len(console.render_lines(picture, pad=False)) - console.height
         if excess <= 0 or hidden == len(view.rows):
             return picture
-        tables = 1 if len(_tables(view.rows, console, plain=False)) == 1 else 2
-        hidden = min(len(view.rows), hidden + -(-excess // tables))
+        hidden = min(len(view.rows), hidden + -(-excess // len(_split(view.rows, console.width))))
 
 
 def _tables(rows: Sequence[Row], console: Console, *, plain: bool) -> list[RenderableType]:
-    """Return one table with every figure, or two if that is too wide for the terminal."""
-    whole = _table(rows, ("requests", "work"), plain=plain)
-    unbounded = console.options.update(max_width=PLAIN_WIDTH)
-    if Measurement.get(console, unbounded, whole).maximum <= console.width:
-        return [whole]
-    return [_table(rows, (part,), plain=plain) for part in ("requests", "work")]
+    """Return one table with every figure, or as many as the terminal's width takes to show them whole."""
+    tables: list[RenderableType] = []
+    for indices in _split(rows, console.width):
+        tables += [_table(rows, indices, plain=plain, with_state=not tables)]
+    return tables if plain else [part for table in tables for part in (Text(), table)]
 
 
-def _table(rows: Sequence[Row], parts: Iterable[Part], *, plain: bool) -> Table:
-    shown = set(parts)
-    table = Table(box=None if plain else SIMPLE_HEAD, pad_edge=False, header_style="bold")
+def _split(rows: Sequence[Row], width: int) -> list[list[int]]:
+    """Return which of the columns go into which table: all into one, or else those of one part, as far as they fit."""
+    widths = [
+        max(map(cell_len, (column.heading, *(row.cells[index] for row in rows)))) + GAP
+        for index, column in enumerate(COLUMNS)
+    ]
+    name = max(cell_len(row.name) for row in rows) + GAP
+    room = width - name - max(cell_len(row.state) for row in rows)
+    if sum(widths) <= room:
+        return [list(range(len(COLUMNS)))]
+    tables: list[list[int]] = []
+    for index, column in enumerate(COLUMNS):
+        if not tables or widths[index] > room or column.part != COLUMNS[tables[-1][-1]].part:
+            room = room if not tables else width - name + GAP
+            tables.append([])
+        tables[-1].append(index)
+        room -= widths[index]
+    return tables
+
+
+def _table(rows: Sequence[Row], indices: Sequence[int], *, plain: bool, with_state: bool) -> Table:
+    table = Table(
+        box=None if plain else SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP if plain else 1, 0, 0)
+    )
     table.add_column("model", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    for column in COLUMNS:
-        if column.part in shown:
-            table.add_column(column.heading, justify="right", no_wrap=True)
+    if with_state:
+        table.add_column("state", no_wrap=True)
+    for index in indices:
+        table.add_column(COLUMNS[index].heading, justify="right", no_wrap=True)
     for row in rows:
-        cells = [cell for column, cell in zip(COLUMNS, row.cells, strict=True) if column.part in shown]
-        table.add_row(Text(row.name), Text(row.state, style=STATE_STYLES[row.serves]), *cells)
+        state = [Text(row.state, style=STATE_STYLES[row.serves])] if with_state else []
+        table.add_row(Text(row.name), *state, *(row.cells[index] for index in indices))
     return table
 
 

@@ -11,6 +11,8 @@ from serving.status.looking import Look
 NOTHING = "-"
 """Stands for what is not known, and for means of nothing."""
 READY = "READY"
+STATES = {"UNAVAILABLE": "down", "UNLOADING": "leaving"}
+"""Words for states that are shorter than the protocol's."""
 MIB = 2**20
 MINUTE, HOUR, DAY = 60, 3600, 86400
 Part = Literal["requests", "work"]
@@ -120,6 +122,11 @@ def duration(seconds: float) -> str:
     raise AssertionError("a minute is the least")
 
 
+def fixed(value: float, places: int) -> str:
+    """Return a number with so many places after the point."""
+    return NOTHING if math.isnan(value) else f"{value:,.{places}f}"
+
+
 def _milliseconds(value: float, top: float) -> str:
     return f">{number(top * 1000)}" if value >= top else number(value * 1000)
 
@@ -133,17 +140,17 @@ COLUMNS = (
     Column("req/s", "requests", lambda of: number(of.requests)),
     Column("rows/s", "requests", lambda of: number(of.rows)),
     Column("err/s", "requests", lambda of: number(of.errors)),
-    Column("mean ms", "requests", lambda of: number(of.mean * 1000)),
-    Column("p50 ms", "requests", lambda of: _milliseconds(of.p50, of.top)),
-    Column("p90 ms", "requests", lambda of: _milliseconds(of.p90, of.top)),
-    Column("p99 ms", "requests", lambda of: _milliseconds(of.p99, of.top)),
+    Column("mean", "requests", lambda of: number(of.mean * 1000)),
+    Column("p50", "requests", lambda of: _milliseconds(of.p50, of.top)),
+    Column("p90", "requests", lambda of: _milliseconds(of.p90, of.top)),
+    Column("p99", "requests", lambda of: _milliseconds(of.p99, of.top)),
     Column("queue", "work", lambda of: number(of.queue_rows)),
     Column("live", "work", lambda of: number(of.live_rows)),
-    Column("backlog s", "work", lambda of: number(of.backlog)),
+    Column("backlog", "work", lambda of: fixed(of.backlog, 3)),
     Column("rows/call", "work", lambda of: number(of.rows_per_call)),
-    Column("occ %", "work", lambda of: _percent(of.occupancy)),
-    Column("real %", "work", lambda of: _percent(of.padding_efficiency)),
-    Column("busy", "work", lambda of: number(of.busy)),
+    Column("occ%", "work", lambda of: _percent(of.occupancy)),
+    Column("real%", "work", lambda of: _percent(of.padding_efficiency)),
+    Column("busy", "work", lambda of: fixed(of.busy, 2)),
     Column("engine", "work", lambda of: f"{of.precision} {of.engine}".strip() or NOTHING),
 )
 
@@ -157,7 +164,7 @@ def _facts(found: Figures) -> list[str]:
     if not math.isnan(found.memory_bytes):
         facts.append(f"memory {found.memory_bytes / MIB:,.0f} MiB")
     over = "since the start" if found.since_start else f"of the last {duration(found.over_seconds)}"
-    return [*facts, f"figures {over}"]
+    return [*facts, f"figures {over}", "durations in ms, backlog in s"]
 
 
 def _rows(look: Look, found: Figures | None) -> list[Row]:
@@ -168,7 +175,7 @@ def _rows(look: Look, found: Figures | None) -> list[Row]:
         state = states.get((model, version), "")
         cells = [column.cell(counted.get((model, version), VersionFigures())) for column in COLUMNS]
         serves = None if look.index is None else state == READY
-        rows.append(Row(f"{model}/{version}", state.lower() or NOTHING, serves, cells))
+        rows.append(Row(f"{model}/{version}", STATES.get(state, state.lower()) or NOTHING, serves, cells))
     return rows
 
 

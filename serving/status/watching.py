@@ -32,8 +32,10 @@ def watch(options: Options) -> None:
         assert options.interval is not None, "there is one unless --once is given"
         with Screen(stays=False) as screen:
             screen.show(sight.view(first))
+            due = time.monotonic()
             while True:
-                time.sleep(options.interval)
+                due = max(due + options.interval, time.monotonic())  # looks that take longer are not caught up with
+                time.sleep(max(0.0, due - time.monotonic()))
                 screen.show(sight.next(options.interval))
 
 
