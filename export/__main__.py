@@ -13,7 +13,8 @@ from export.job import Checks, Job
 from export.proving.gate import GateUsageError, describe_figures, parse_gate
 from export.proving.metric import Metric, load_metric
 from export.spec import CTC_FORM, make_spec, parse_ctc, parse_input
-from serving.errors import ArtifactError
+from serving.completion import FLAG, HELP, SHELLS, completion
+from serving.errors import ArtifactError, ConfigError
 
 Parents = Sequence[argparse.ArgumentParser]
 
@@ -147,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("models"), metavar="DIR", help="repository (default: models)"
     )
     parser = argparse.ArgumentParser(prog="lstm-export", description="Export recurrent models with proofs.")
+    parser.add_argument(FLAG, choices=SHELLS, action=_PrintCompletion, help=HELP)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_torch(commands, [data, force, repository])
     onnx = commands.add_parser("onnx", parents=[data, force, repository], help="take in an ONNX file made by others")
@@ -179,6 +181,16 @@ def _parser() -> argparse.ArgumentParser:
     for command in (verify, inspect):
         command.add_argument("directory", type=Path, metavar="DIR", help="models/NAME/VERSION, models/NAME or models")
     return parser
+
+
+class _PrintCompletion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        try:
+            script = completion(parser, str(given[1]))
+        except ConfigError as error:
+            parser.exit(1, f"{parser.prog}: {error}\n")
+        sys.stdout.write(script)
+        parser.exit()
 
 
 def _add_torch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parents: Parents) -> None:

@@ -2,15 +2,16 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic_settings import CliSettingsSource
 
 from serving import __version__
+from serving.completion import FLAG, HELP, SHELLS
 from serving.config.names import nearest
 from serving.config.settings import ServerConfig
 
-SHELLS = ("bash", "zsh", "fish")
 STATUS = "status"
 """The only command: what comes after it is not the server's, but of the program that looks at one."""
 
@@ -32,10 +33,24 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"lstm-serve {__version__}")
     made.add_argument("--print-config", action="store_true", help="print all settings and where they are from, and end")
-    made.add_argument(
-        "--print-completion", choices=SHELLS, help="print a script that lets this shell complete arguments, and end"
-    )
+    made.add_argument(FLAG, choices=SHELLS, help=HELP)
     CliSettingsSource(ServerConfig, root_parser=made, cli_parse_args=False, cli_parse_none_str="not set")
+    return made
+
+
+def whole_parser(status: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Make the parser that shells complete by: settings with what they can be, and the command with its own parser."""
+    made = parser()
+    for action in made._actions:  # noqa: SLF001  argparse has no other way to them
+        field = ServerConfig.model_fields.get(action.dest)
+        if field is None:
+            continue
+        if field.annotation in {Path, Path | None}:
+            action.type, action.metavar = Path, "DIR" if action.dest == "model_repository" else "FILE"
+        elif get_origin(field.annotation) is Literal:
+            action.choices = get_args(field.annotation)
+    commands = made.add_subparsers()
+    commands.add_parser(STATUS, parents=[status], add_help=False, help=status.description)
     return made
 
 
