@@ -16,6 +16,8 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 from kserve.protocol.infer_type import RequestedOutput
 
 STEPS_OF_FIRST_PIECE = 3
+LONG = 50_000
+"""Steps, too many for a millisecond."""
 
 
 def raw(name: str, array: np.ndarray, datatype: str) -> InferInput:
@@ -84,13 +86,14 @@ async def call(address: str, token: str, x: np.ndarray) -> dict[str, Any]:
             "in pieces": await infer("causal", rest, raw("state", state, "UINT8")),
             "text": await infer("ctc", raw("x", x, "FP32")),
         }
+        long = raw("x", np.zeros((1, LONG, x.shape[2]), np.float32), "FP32")
         doubles = raw("x", x.astype(np.float64), "FP64")
         failures = {
             "no token": await refused(client.infer(request("lstm", raw("x", x, "FP32")))),
             "model": await refused(infer("nobody", raw("x", x, "FP32"))),
             "ready": await refused(client.is_model_ready("nobody", headers=headers)),
             "datatype": await refused(infer("lstm", doubles)),
-            "timeout": await refused(client.infer(request("lstm", raw("x", x, "FP32")), headers=headers, timeout=1e-6)),
+            "timeout": await refused(client.infer(request("slow", long), headers=headers, timeout=0.001)),
         }
         ready = {
             "live": await client.is_server_live(),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from tests.socket.conftest import tensor
+from tests.socket.conftest import sequence, tensor
 from tests.socket.test_protocol import by_hand
 from tests.socket.triton_clients import FLAVOURS, HEADERS, INPUT, Ask, ask, infer, options, refused
 from training.local_server import LocalServer
@@ -88,7 +88,8 @@ async def timeout(asked: Ask, _: Path) -> None:
 
 async def client_timeout(asked: Ask, _: Path) -> None:
     assert await infer(asked, client_timeout=60.0)
-    assert (await refused(infer(asked, client_timeout=1e-6)))[0] == LATE
+    long = tensor("x", sequence(np.random.default_rng(13), 1, 50_000))
+    assert (await refused(asked("infer", "tight", [long], client_timeout=0.001)))[0] == LATE
 
 
 async def headers(asked: Ask, _: Path) -> None:

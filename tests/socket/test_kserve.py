@@ -52,6 +52,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_lstm(root, "lstm", 2, seed=2)
     write_lstm(root, "causal", bidirectional=False, stepwise=True)
     write_ctc(root)
+    write_lstm(root, "slow", hidden=128)
+    (root / "slow" / "model.yaml").write_text("max_steps: 100000\n")
     tampered = write_lstm(root, "tampered") / "model.onnx"
     tampered.write_bytes(tampered.read_bytes()[:-1])
     return root
