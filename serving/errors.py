@@ -9,6 +9,7 @@ ServingError
 ├── PermissionDenied        the token does not carry this right
 ├── ControlOff              the repository is not loaded and unloaded by calls on this server
 ├── LoadRefused             a model that was to be loaded cannot be trusted or read
+├── NotOffered              a call of the protocol that this server does not have
 ├── StateMismatch           the carried state is another model version's
 ├── Shed                    refused because of the present load; says when to try again
 │   ├── ClientLimit         this client has as many requests under way as one may have
@@ -85,6 +86,12 @@ class LoadRefused(ServingError):  # noqa: N818
     """A model was to be loaded, and a version of it cannot be; versions that served go on serving."""
 
     reason = "load_refused"
+
+
+class NotOffered(ServingError):  # noqa: N818
+    """The protocol, or a later one, has this call, and this server does not; the message says what there is instead."""
+
+    reason = "not_offered"
 
 
 class StateMismatch(ServingError):  # noqa: N818

@@ -696,7 +696,9 @@ class ModelStreamInferResponse(_message.Message):
     """Empty: the request was answered."""
     @_builtins.property
     def infer_response(self) -> Global___ModelInferResponse:
-        """Of a request that failed: its id and model, and the parameters `reason`, `grpc_status` and `retry_after_ms`."""
+        """The answer, with the parameter `triton_final_response`, which is true: a request has one. Of a request that failed:
+        its id and model, and the parameters `reason`, `grpc_status` and `retry_after_ms` as well.
+        """
 
     def __init__(
         self,

@@ -97,7 +97,7 @@ class Repository:
         serving = {number: model for (other, number), model in models.items() if other == name}
         idle = {number: entry for (other, number), entry in others.items() if other == name and number not in serving}
         if not serving and not idle:
-            raise ModelNotFound(f"no model '{name}'; RepositoryIndex lists those that this server has")
+            raise ModelNotFound(f"no model '{name}' is loaded; RepositoryIndex lists those that this server has")
         if version:
             number = int(version) if version.isdecimal() and len(version) < 10 else -1
             if number not in serving and number not in idle:

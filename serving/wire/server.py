@@ -17,6 +17,7 @@ from serving.wire.reflection import GuardedReflection
 from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 from serving.wire.transport import Option
+from serving.wire.unoffered import Unoffered
 from serving.wire.unread import Unread
 
 METHODS = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
@@ -80,6 +81,7 @@ class GrpcServer:
         )
         control = [METHODS[name] for name in METHODS if hasattr(service, name)]
         self._server.add_registered_method_handlers(SERVICE_NAME, handlers(service, control, access))
+        self._server.add_generic_rpc_handlers([Unoffered(SERVICE_NAME, METHODS, access)])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if reflects:
             reflection.enable_server_reflection(

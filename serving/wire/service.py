@@ -112,16 +112,25 @@ class ControlService:
 
     def RepositoryModelLoad(self, request: oip.RepositoryModelLoadRequest) -> oip.RepositoryModelLoadResponse:
         """Load a model from its files, again if it serves already; answers when it serves."""
-        _check_repository(request.repository_name)
+        _check_names(request)
         _check_no_parameters(request.parameters)
         self._control.load(request.model_name)
         return oip.RepositoryModelLoadResponse()
 
     def RepositoryModelUnload(self, request: oip.RepositoryModelUnloadRequest) -> oip.RepositoryModelUnloadResponse:
         """Let a model go; answers when what it had accepted is answered."""
-        _check_repository(request.repository_name)
+        _check_names(request)
         self._control.unload(request.model_name)
         return oip.RepositoryModelUnloadResponse()
+
+
+def _check_names(request: oip.RepositoryModelLoadRequest | oip.RepositoryModelUnloadRequest) -> None:
+    if request.repository_name and not request.model_name:
+        raise InvalidRequest(
+            f"model_name is empty, and repository_name is '{request.repository_name}'; this call takes Triton's "
+            "message, where model_name is field 2. In KServe's it is field 1; use a client of Triton's, as tritonclient"
+        )
+    _check_repository(request.repository_name)
 
 
 def _check_repository(name: str) -> None:

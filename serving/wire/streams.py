@@ -24,6 +24,9 @@ METHOD = f"{oip.DESCRIPTOR.services_by_name['GRPCInferenceService'].full_name}/M
 OUTSTANDING = 32
 """Requests of one stream under way; the next is not read before one of them is answered, so TCP slows the sender."""
 
+FINAL = "triton_final_response"
+"""Parameter of every answer, good or bad: no more come to that request. Clients of Triton count answers by it."""
+
 
 class _Turn:
     """A request's place in the order of answers.
@@ -138,6 +141,7 @@ class Stream:
     def _write(self, turn: _Turn, message: oip.ModelInferRequest, pending: Pending) -> None:
         try:
             answer = oip.ModelStreamInferResponse(infer_response=pending.response())
+            answer.infer_response.parameters[FINAL].bool_param = True
         except Exception as error:  # noqa: BLE001  as in `_take`
             self._answer(turn, self._failed(message, error, pending.trace))
         else:
@@ -204,6 +208,7 @@ class Stream:
 
 def _failed(message: oip.ModelInferRequest, error: ServingError) -> oip.ModelStreamInferResponse:
     response = oip.ModelInferResponse(model_name=message.model_name, model_version=message.model_version, id=message.id)
+    response.parameters[FINAL].bool_param = True
     response.parameters["reason"].string_param = error.reason
     response.parameters["grpc_status"].string_param = STATUS_CODES[type(error)].name
     if error.retry_after_ms is not None:

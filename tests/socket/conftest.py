@@ -17,6 +17,10 @@ from tests.socket.readme import ROOT, blocks
 from tests.support.artefacts import FEATURES, write_lstm, write_two_inputs
 from training.local_server import LocalServer
 
+pytest.register_assert_rewrite(
+    "tests.socket.triton_clients", "tests.socket.triton_control", "tests.socket.triton_streams"
+)
+
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
