@@ -1,14 +1,16 @@
 """`python -m serving.status` against real servers: what it shows of what was sent, and what it says when it cannot."""
 
+import fcntl
 import hashlib
 import os
-import pty
 import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -290,14 +292,25 @@ def test_ports_that_are_others_are_told_apart(served: LocalServer) -> None:
         assert len(ended.stderr.splitlines()) == 1
 
 
+IN_FRONT = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""Takes the terminal, so that its Ctrl-C comes, and becomes the program."""
+LINES, COLUMNS = 40, 200
+
+
 class Terminal:
     """A pseudo-terminal on which a program runs in front, and what it has drawn there."""
 
     def __init__(self, program: list[str], environment: dict[str, str]) -> None:
         self.drawn = ""
-        self.process_id, self._master = pty.fork()
-        if self.process_id == 0:
-            os.execve(program[0], program, {**os.environ, "TERM": "xterm-256color", **environment})  # noqa: S606
+        self._master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", IN_FRONT, *program],
+            stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", **environment},
+        )  # fmt: skip
+        os.close(slave)
 
     def wait_for(self, pattern: str) -> str:
         """Return what is drawn up to the next match, which ends it."""
@@ -314,9 +327,8 @@ class Terminal:
         """Return the exit code, as a shell has it, and what was drawn last."""
         while self._read():
             pass
-        _, code = os.waitpid(self.process_id, 0)
         os.close(self._master)
-        return os.waitstatus_to_exitcode(code), self.drawn
+        return self.process.wait(SECONDS), self.drawn
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self._master], [], [], SECONDS)
@@ -335,7 +347,7 @@ def on_terminal(program: list[str], **environment: str) -> Iterator[Terminal]:
     try:
         yield terminal
     except BaseException:
-        os.kill(terminal.process_id, signal.SIGKILL)
+        terminal.process.kill()
         terminal.end()
         raise
 
