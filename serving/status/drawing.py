@@ -81,14 +81,15 @@ def _picture(view: View, console: Console, *, plain: bool, hidden: int = 0) -> G
 
 
 def _fitting(view: View, console: Console) -> Group:
-    """Return as much of a view as the terminal is high."""
+    """Return a view with as many rows as the terminal is high enough for, but one."""
     hidden = 0
     while True:
         picture = _picture(view, console, plain=False, hidden=hidden)
         excess = len(console.render_lines(picture, pad=False)) - console.height
-        if excess <= 0 or hidden == len(view.rows):
+        most = max(0, len(view.rows) - 1)
+        if excess <= 0 or hidden == most:
             return picture
-        hidden = min(len(view.rows), hidden + -(-excess // len(_split(view.rows, console.width))))
+        hidden = min(most, hidden + -(-excess // len(_split(view.rows, console.width))))
 
 
 def _tables(rows: Sequence[Row], console: Console, *, plain: bool) -> list[RenderableType]:

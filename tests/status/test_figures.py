@@ -1,12 +1,16 @@
 """Two readings of a server's metrics to figures. The readings are made by the server's own metrics."""
 
 import itertools
+import json
 import math
+import shutil
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.metrics import ServerMetrics
@@ -55,25 +59,49 @@ def known(found: Figures) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not (isinstance(value, float) and math.isnan(value))}
 
 
-@pytest.mark.parametrize(
-    ("share", "shown", "expected"),
-    [
-        (0.5, [(1, 0), (2, 10), (math.inf, 10)], 1.5),
-        (0.9, [(1, 0), (2, 10), (math.inf, 10)], 1.9),
-        (1.0, [(1, 5), (2, 10), (math.inf, 10)], 2.0),
-        (0.5, [(1, 5), (2, 10), (math.inf, 10)], 1.0),
-        (0.25, [(1, 4), (2, 8), (math.inf, 8)], 0.5),
-        (0.5, [(0.1, 0), (0.2, 0), (0.4, 8), (math.inf, 8)], 0.3),
-        (0.99, [(1, 5), (2, 10), (math.inf, 20)], 2.0),
-        (0.5, [(math.inf, 20), (2, 10), (1, 5)], 2.0),
-        (0.5, [(-1, 10), (2, 10), (math.inf, 10)], -1.0),
-    ],
-)
-def test_a_quantile_is_what_prometheus_makes_of_it(
+QUANTILES = [
+    (0.5, [(1, 0), (2, 10), (math.inf, 10)], 1.5),
+    (0.9, [(1, 0), (2, 10), (math.inf, 10)], 1.9),
+    (1.0, [(1, 5), (2, 10), (math.inf, 10)], 2.0),
+    (0.5, [(1, 5), (2, 10), (math.inf, 10)], 1.0),
+    (0.25, [(1, 4), (2, 8), (math.inf, 8)], 0.5),
+    (0.5, [(0.1, 0), (0.2, 0), (0.4, 8), (math.inf, 8)], 0.3),
+    (0.99, [(1, 5), (2, 10), (math.inf, 20)], 2.0),
+    (0.5, [(math.inf, 20), (2, 10), (1, 5)], 2.0),
+    (0.5, [(-1, 10), (2, 10), (math.inf, 10)], -1.0),
+]
+
+
+@pytest.mark.parametrize(("share", "shown", "expected"), QUANTILES)
+def test_a_quantile_is_interpolated_in_its_bucket(
     share: float, shown: list[tuple[float, float]], expected: float
 ) -> None:
-    """As `histogram_quantile` has it: `promtool test rules` gives these for the same buckets."""
     assert quantile(share, shown) == pytest.approx(expected)
+
+
+def test_prometheus_makes_the_same_of_the_same_buckets(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("needs promtool: apt-get install prometheus")
+    series = [
+        {"series": f'h_bucket{{case="{number}",le="{"+Inf" if bound == math.inf else bound}"}}', "values": str(count)}
+        for number, (_, shown, _) in enumerate(QUANTILES)
+        for bound, count in shown
+    ]
+    expressions = [
+        {
+            "expr": f'abs(histogram_quantile({share}, h_bucket{{case="{number}"}}) - {expected}) < bool 1e-9',
+            "eval_time": "0m",
+            "exp_samples": [{"labels": f'{{case="{number}"}}', "value": 1}],
+        }
+        for number, (share, _, expected) in enumerate(QUANTILES)
+    ]
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": expressions}]
+    file = tmp_path / "tests.yaml"
+    file.write_text(json.dumps({"rule_files": [], "tests": tests}), encoding="utf-8")  # JSON is YAML
+
+    ended = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False, timeout=60)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -84,6 +112,7 @@ def test_a_quantile_of_nothing_is_unknown(shown: list[tuple[float, float]]) -> N
     assert math.isnan(quantile(0.5, shown))
 
 
+@settings(deadline=None)
 @given(observations=st.lists(SECONDS, min_size=1), share=SHARES)
 def test_a_quantile_is_in_the_bucket_of_the_observation_that_it_stands_for(
     observations: list[float], share: float
@@ -98,6 +127,7 @@ def test_a_quantile_is_in_the_bucket_of_the_observation_that_it_stands_for(
     assert lower - 1e-9 <= found <= upper + 1e-9
 
 
+@settings(deadline=None)
 @given(observations=st.lists(SECONDS, min_size=1), shares=st.tuples(SHARES, SHARES))
 def test_a_higher_quantile_is_no_lower(observations: list[float], shares: tuple[float, float]) -> None:
     shown = buckets(observations, SECONDS_BUCKETS)
@@ -105,6 +135,7 @@ def test_a_higher_quantile_is_no_lower(observations: list[float], shares: tuple[
     assert quantile(min(shares), shown) <= quantile(max(shares), shown)
 
 
+@settings(deadline=None)
 @given(before=REQUESTS, after=REQUESTS, seconds=st.floats(0.1, 1000))
 def test_figures_are_of_what_came_in_between(
     before: list[tuple[str, float]], after: list[tuple[str, float]], seconds: float
@@ -136,6 +167,7 @@ def test_figures_are_of_what_came_in_between(
     assert shown["errors"] * seconds == pytest.approx(sum(failed.values()))
 
 
+@settings(deadline=None)
 @given(before=REQUESTS, after=REQUESTS)
 def test_a_server_that_started_anew_has_done_all_that_it_shows(
     before: list[tuple[str, float]], after: list[tuple[str, float]]

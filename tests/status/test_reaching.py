@@ -50,7 +50,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 @contextmanager
 def http(status: int, body: bytes) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  the base class's name
+        def do_GET(self) -> None:
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -108,9 +108,11 @@ def test_other_pages_are_told_apart(status: int, body: bytes, text: str) -> None
 
 
 def test_a_port_that_speaks_something_else_has_no_metrics() -> None:
-    with answering(lambda connection: connection.sendall(b"SSH-2.0\r\n")) as port:
-        with pytest.raises(NoMetrics, match="does not speak HTTP"):
-            page.read(target(port))
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"SSH-2.0\r\n")
+
+    with answering(answer) as port, pytest.raises(NoMetrics, match="does not speak HTTP"):
+        page.read(target(port))
     with pytest.raises(NoMetrics, match="connection refused"):
         page.read(target(closed_port()))
 
