@@ -235,6 +235,18 @@ def test_a_token_for_one_model_shows_what_it_may(guarded: tuple[LocalServer, Pat
     assert "admin: true" in ended.stdout
 
 
+def test_with_little_right_and_no_metrics_it_says_both(guarded: tuple[LocalServer, Path]) -> None:
+    server, folder = guarded
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        metrics = ("--metrics-port", str(closed.getsockname()[1]))
+    ended = status(server, *metrics, *ours(folder), environment={"LSTM_SERVE_TOKEN": "one"})
+
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("lstm-serve 0.1.0 on ")
+    assert "States of models are not shown" in ended.stdout
+    assert "No metrics from" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("token", "text"), [("", "asks for a token"), ("wrong", "does not take this token (the token is not known here)")]
 )
@@ -401,6 +413,21 @@ def test_lines_go_on_until_ctrl_c_where_there_is_no_terminal(served: LocalServer
     _, errors = running.communicate(timeout=SECONDS)
 
     assert (running.returncode, errors) == (0, b"")
+
+
+def test_once_that_is_interrupted_says_so_by_its_exit_code() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "serving.status", "--once", "--grpc-port", str(silent.getsockname()[1])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        silent.settimeout(SECONDS)
+        silent.accept()[0].close()  # it has begun to ask
+        running.send_signal(signal.SIGINT)
+        shown, errors = running.communicate(timeout=SECONDS)
+
+    assert (running.returncode, shown, errors) == (130, b"", b"")
 
 
 def test_a_reader_that_has_enough_is_no_error(served: LocalServer) -> None:

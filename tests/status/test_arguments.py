@@ -115,6 +115,7 @@ def test_a_file_without_a_token_is_refused_and_not_repeated(
         ("db1", [], True),
         ("db1", ["--tls"], False),
         ("127.0.0.1", [], False),
+        ("127.db1", [], True),
         ("localhost", [], False),
         ("::1", [], False),
     ],
