@@ -21,6 +21,13 @@ GAP = 2
 STATE_STYLES = {True: "green", False: "red", None: ""}
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the caller, as releases of rich before 13.9 do; this one would exit with code 1."""
+        self.quiet = True
+        raise BrokenPipeError
+
+
 class Screen:
     """Shows one picture after the other: in place on a terminal, one below the other elsewhere. Context manager."""
 
@@ -31,7 +38,7 @@ class Screen:
             stays: whether every picture is to stay, on a terminal too.
             file: to write to; None for the standard output.
         """
-        self._console = Console(file=file, highlight=False, markup=False, emoji=False)
+        self._console = _Console(file=file, highlight=False, markup=False, emoji=False)
         self._on_terminal = self._console.is_terminal
         if not self._on_terminal:
             self._console.width = PLAIN_WIDTH
