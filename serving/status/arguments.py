@@ -95,11 +95,11 @@ def _address(text: str, grpc_port: int | None) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
         host, port = text, ""
-    elif grpc_port is not None:
-        raise ValueError(f"HOST '{text}' names a port, and so does --grpc-port {grpc_port}; give one of them")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or "/" in host or any(letter.isspace() for letter in host):
+    if not host or "/" in text or any(letter.isspace() for letter in text):
         raise ValueError(f"HOST '{text}' is no host; expected a name or an address, with :PORT if wanted, as db1:8001")
+    if port and grpc_port is not None:
+        raise ValueError(f"HOST '{text}' names a port, and so does --grpc-port {grpc_port}; give one of them")
     try:
         return host, _port(port) if port else grpc_port or 8001
     except argparse.ArgumentTypeError as error:
@@ -124,7 +124,7 @@ def _tls(given: argparse.Namespace) -> Tls | None:
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"--tls-certificate {given.tls_certificate} --tls-key {given.tls_key}: "
-                f"{_unusable(error, 'a certificate and its own, unencrypted key')}"
+                f"{_unusable(error, 'certificate with its own, unencrypted key')}"
             ) from error
     return Tls(authority=given.tls_ca, certificate=given.tls_certificate, key=given.tls_key, name=given.tls_name)
 

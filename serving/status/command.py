@@ -25,12 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would write into the picture; what is wrong is said here
     try:
         from serving.status.watching import watch  # noqa: PLC0415  shell completion, which wants the parser, needs none
+
+        watch(chosen)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
         return _fail("this takes rich, which is not installed: pip install 'lstm-serving[cli]'")
-    try:
-        watch(chosen)
     except CannotLook as error:
         return _fail(str(error))
     except KeyboardInterrupt:

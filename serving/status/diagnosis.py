@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-from contextlib import suppress
 
 from serving.status.target import Target, Tls
 
@@ -79,20 +78,25 @@ def _tls_fault(target: Target, tls: Tls, seconds: float) -> str:
         with (
             socket.create_connection((target.host, target.grpc_port), timeout=seconds) as connection,
             context.wrap_socket(connection, server_hostname=tls.name or target.host) as wrapped,
-            suppress(TimeoutError),
         ):
             wrapped.sendall(CLIENT_BEGINS)
-            wrapped.recv(1)  # with TLS 1.3, whoever asks for a certificate says here that it is missing
+            if wrapped.recv(1):  # with TLS 1.3, a server that misses a certificate says or shows so no sooner
+                return ""
     except ssl.SSLCertVerificationError as error:
         return (
             f"has a certificate that is not accepted: {error.verify_message}; name its authority with --tls-ca, or the "
             "name that stands in it with --tls-name"
         )
+    except TimeoutError:
+        return ""
     except OSError:
-        if tls.certificate is None:
-            return "asks its clients for a certificate (mTLS); give --tls-certificate and --tls-key"
+        pass  # it is told by an alert or by an end without one
+    if tls.certificate is None:
         return (
-            f"does not accept the certificate in {tls.certificate}; it must be signed by the authority that the server "
-            "has as --tls-client-ca, and not have expired"
+            "closes the connection once it is encrypted, as by a server that asks clients for a certificate (mTLS); "
+            "give --tls-certificate and --tls-key"
         )
-    return ""
+    return (
+        f"does not accept the certificate in {tls.certificate}; it must be signed by the authority that the server has "
+        "as --tls-client-ca, and not have expired"
+    )

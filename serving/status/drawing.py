@@ -21,6 +21,13 @@ GAP = 2
 STATE_STYLES = {True: "green", False: "red", None: ""}
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the caller, as releases of rich before 13.9 do; this one would exit with code 1."""
+        self.quiet = True
+        raise BrokenPipeError
+
+
 class Screen:
     """Shows one picture after the other: in place on a terminal, one below the other elsewhere. Context manager."""
 
@@ -31,7 +38,7 @@ class Screen:
             stays: whether every picture is to stay, on a terminal too.
             file: to write to; None for the standard output.
         """
-        self._console = Console(file=file, highlight=False, markup=False, emoji=False)
+        self._console = _Console(file=file, highlight=False, markup=False, emoji=False)
         self._on_terminal = self._console.is_terminal
         if not self._on_terminal:
             self._console.width = PLAIN_WIDTH
@@ -81,14 +88,15 @@ def _picture(view: View, console: Console, *, plain: bool, hidden: int = 0) -> G
 
 
 def _fitting(view: View, console: Console) -> Group:
-    """Return as much of a view as the terminal is high."""
+    """Return a view with as many rows as the terminal is high enough for, but one."""
     hidden = 0
     while True:
         picture = _picture(view, console, plain=False, hidden=hidden)
         excess = len(console.render_lines(picture, pad=False)) - console.height
-        if excess <= 0 or hidden == len(view.rows):
+        most = max(0, len(view.rows) - 1)
+        if excess <= 0 or hidden == most:
             return picture
-        hidden = min(len(view.rows), hidden + -(-excess // len(_split(view.rows, console.width))))
+        hidden = min(most, hidden + -(-excess // len(_split(view.rows, console.width))))
 
 
 def _tables(rows: Sequence[Row], console: Console, *, plain: bool) -> list[RenderableType]:

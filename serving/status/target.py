@@ -1,9 +1,8 @@
 """Whom to ask, and as whom."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
-
-LOOPBACK = ("127.", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,4 +58,8 @@ class Target:
     @property
     def token_in_the_open(self) -> bool:
         """Whether others on the way can read the token."""
-        return self.token is not None and self.tls is None and not self.host.startswith(LOOPBACK)
+        try:
+            at_home = ip_address(self.host).is_loopback
+        except ValueError:
+            at_home = self.host == "localhost"
+        return self.token is not None and self.tls is None and not at_home

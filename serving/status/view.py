@@ -198,6 +198,6 @@ def _outcomes(failed: Mapping[str, float]) -> str:
 
 
 def _refusals(look: Look) -> Iterable[str]:
-    for each in look.index or ():
+    for each in sorted(look.index or (), key=lambda each: _in_order((each.model, each.version))):
         if each.state != READY:
             yield f"{each.model}/{each.version} {each.reason or f'is {each.state.lower()}'}"
