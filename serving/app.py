@@ -25,6 +25,7 @@ from serving.engine.runtime import load_onnxruntime
 from serving.engine.sessions import SessionEngine
 from serving.engine.turns import Turns
 from serving.errors import TracingUnavailable
+from serving.logs import lost_lines
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
@@ -76,7 +77,12 @@ def run(config: ServerConfig) -> None:
     )  # fmt: skip
     clock = SystemClock()
     tracer = _open_tracer(config, clock)
-    metrics = ServerMetrics(cpu_threads=threads, cpu_quota_cores=budget.quota, onnxruntime_version=onnxruntime_version)
+    metrics = ServerMetrics(
+        cpu_threads=threads,
+        cpu_quota_cores=budget.quota,
+        onnxruntime_version=onnxruntime_version,
+        log_lines_lost=lost_lines,
+    )
     repository = Repository()
     loader = _Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
     control = ModelControl(
@@ -306,4 +312,5 @@ def _die(failure: threading.ExceptHookArgs) -> None:
         exc_info=(failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback),
         extra={"event": "thread_died"},
     )
+    logging.shutdown()  # writes what waits, which nothing else does when a process ends so
     os._exit(EXIT_FAULT)
