@@ -1,6 +1,7 @@
 """Lines for a slow reader, a full disk and a reader that has gone: nobody waits, and what was lost is told."""
 
 import fcntl
+import json
 import os
 import select
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from serving import app
 from serving.stderr import LineWriter
 
 SECONDS = 60.0
@@ -146,3 +148,22 @@ def test_without_stderr_no_file_that_is_opened_later_takes_its_number() -> None:
     number, target = ended.stdout.split()
     assert int(number) > 2
     assert target == b"/dev/null"
+
+
+def test_the_last_words_of_a_process_that_a_bug_ends_are_written() -> None:
+    """Nothing of Python's own end is run then, which would wait for them."""
+    code = """
+import threading
+from serving import app, logs
+logs.configure(log_format="json", level="info")
+threading.excepthook = app._die
+threading.Thread(target=lambda: 1 / 0, name="runner").start()
+threading.Event().wait(60)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+
+    assert ended.returncode == app.EXIT_FAULT
+    entry = json.loads(ended.stderr)
+    assert (entry["event"], entry["level"]) == ("thread_died", "CRITICAL")
+    assert "thread runner died" in entry["message"]
+    assert "ZeroDivisionError" in entry["exception"]
