@@ -103,6 +103,7 @@ def run(config: ServerConfig) -> None:
             slots=_request_slots(config),
             tracer=tracer,
             log_requests=config.log_requests,
+            max_message_bytes=config.max_message_mib * MIB,
         )
         service = ControlService(repository, control, metrics)
         server = _server(config, inference, service, clock)  # not before: an open port says that it serves
