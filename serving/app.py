@@ -18,6 +18,7 @@ from serving.batching import Batcher, CostModel, EqualLengths, Fifo, Stepwise, W
 from serving.batching import Policy as BatchingPolicy
 from serving.clock import Clock, SystemClock
 from serving.config import ServerConfig
+from serving.descriptors import make_room
 from serving.engine.choice import EngineChoice
 from serving.engine.cpu_budget import read_cpu_budget
 from serving.engine.priority import compute_in_the_background
@@ -153,7 +154,7 @@ def _server(config: ServerConfig, inference: Inference, service: ControlService,
         unread=Unread(config.max_unread_mib * MIB),
         options=options(
             max_message_bytes=config.max_message_mib * MIB,
-            max_connections=config.max_connections,
+            max_connections=make_room(config.max_connections),
             max_connection_age_seconds=config.max_connection_age_seconds,
         ),
         reflects=config.reflection,
