@@ -13,11 +13,14 @@ from typing import IO, Self
 from tests.socket.test_overload import until
 from training.local_server import LSTM_SERVE, STOP_SECONDS
 
+UNPRIVILEGED = "setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-all" if os.getuid() == 0 else ""
+"""Makes root obey the permissions of files."""
 
-def wrapped(directory: Path, *lines: str) -> Path:
-    """Write a program that runs lines of shell, and then `lstm-serve` in its own place."""
+
+def wrapped(directory: Path, *lines: str, by: str = "") -> Path:
+    """Write a program that runs lines of shell, and then `lstm-serve` in its own place, by another program if given."""
     program = directory / "lstm-serve-wrapped"
-    program.write_text("\n".join(["#!/bin/sh -e", *lines, f'exec {shlex.quote(str(LSTM_SERVE))} "$@"', ""]))
+    program.write_text("\n".join(["#!/bin/sh -e", *lines, f'exec {by} {shlex.quote(str(LSTM_SERVE))} "$@"', ""]))
     program.chmod(0o755)
     return program
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.socket.chaos import Unheard, wrapped
+from tests.socket.chaos import UNPRIVILEGED, Unheard, status_bytes, wrapped
 from tests.socket.conftest import read_metric
 from tests.socket.storm import Storm, example, expectations
 from tests.support.artefacts import write_lstm
@@ -22,6 +23,7 @@ from training.local_server import LocalServer
 X = example()
 CALLERS = 2
 PIPE_BYTES = 4096
+MIB = 2**20
 LOST = "lstm_log_lines_lost_total"
 POLL = ("--model-control", "poll", "--poll-seconds", "0.1")
 EXPLICIT = ("--model-control", "explicit", "--load-model", "lstm", "--load-model", "native")
@@ -168,3 +170,70 @@ def test_a_folder_that_is_deleted_is_unloaded_and_serves_again_when_it_is_back(
 
     assert (unharmed.failed, unharmed.wrong, storm.wrong) == ({}, {}, {})
     assert {text.split()[0] for text in storm.failed} == {"StatusCode.UNAVAILABLE"}, storm.failed
+
+
+@needs_library
+@pytest.mark.parametrize("hidden", ["native", "native/1", "native/1/native"])
+def test_a_folder_that_cannot_be_read_says_nothing_about_what_is_in_it(
+    root: Path, expected: dict, tmp_path: Path, hidden: str
+) -> None:
+    """What serves goes on serving, and other models come; it is said once."""
+    folder = root / hidden
+    with (
+        LocalServer(root, *POLL, program=wrapped(tmp_path, by=UNPRIVILEGED)) as server,
+        Storm(server.address, "native", expected["native"], X, CALLERS) as storm,
+    ):
+        storm.until_more(20)
+        folder.chmod(0)
+        try:
+            server.wait_for(rf"{hidden}.*: cannot be read \(Permission denied\); what serves goes on serving")
+            write_lstm(root, "newcomer")
+            server.wait_for("loaded newcomer version 1")
+        finally:
+            folder.chmod(0o755)
+        storm.until_more(20)
+
+    assert server.process.returncode == 0
+    assert (storm.failed, storm.wrong) == ({}, {})
+    assert sum("what serves goes on serving" in line for line in server.log) == 1
+    assert not any("loaded native" in line for line in server.log[server.log.index(ready_line(server)) :])
+
+
+def ready_line(server: LocalServer) -> str:
+    return next(line for line in server.log if "ready: gRPC" in line)
+
+
+def test_a_version_that_came_unreadable_serves_once_it_can_be_read(root: Path, models: Path, tmp_path: Path) -> None:
+    """Though none of its files has changed since it was refused, which is said and counted once."""
+    arriving = shutil.copytree(models / "lstm", root / ".arriving" / "lstm") / "1" / "model.onnx"
+    shutil.rmtree(root / "lstm")
+    with LocalServer(root, *POLL, program=wrapped(tmp_path, by=UNPRIVILEGED)) as server:
+        arriving.chmod(0)
+        (root / ".arriving" / "lstm").rename(root / "lstm")
+        server.wait_for(r"refused lstm version 1: .*model\.onnx: cannot be read \(Permission denied\)")
+        write_lstm(root, "meanwhile")
+        server.wait_for("loaded meanwhile version 1")  # takes two looks
+        (root / "lstm" / "1" / "model.onnx").chmod(0o644)
+        server.wait_for("loaded lstm version 1")
+        assert read_metric(server, "lstm_model_loads_total", model="lstm", outcome="refused") == 1
+
+    assert server.process.returncode == 0
+
+
+def test_a_version_for_which_there_is_no_memory_is_refused_and_the_others_serve_on(root: Path, expected: dict) -> None:
+    """Of address space, which runs out long before the version is read; it is loaded when there is more."""
+    large = write_lstm(root, "large", hidden=1500) / "model.onnx"
+    room = large.stat().st_size * 2 // 3
+    with LocalServer(root, *EXPLICIT) as server, triton.InferenceServerClient(server.address) as admin:
+        admin.load_model("lstm")  # what a load needs besides is there
+        process = server.process.pid
+        before = resource.prlimit(process, resource.RLIMIT_AS)
+        resource.prlimit(process, resource.RLIMIT_AS, (status_bytes(process, "VmSize") + room, before[1]))
+        with pytest.raises(InferenceServerException, match=r"'large'.*Cannot allocate memory.*no version serves"):
+            admin.load_model("large")
+        assert expectations(admin, "lstm", X, "1")["1"] == pytest.approx(expected["lstm"]["1"], rel=1e-5, abs=1e-6)
+        resource.prlimit(process, resource.RLIMIT_AS, before)
+        admin.load_model("large")
+        assert admin.is_model_ready("large")
+
+    assert server.process.returncode == 0
