@@ -18,6 +18,7 @@ from serving.batching import Batcher, CostModel, EqualLengths, Fifo, Stepwise, W
 from serving.batching import Policy as BatchingPolicy
 from serving.clock import Clock, SystemClock
 from serving.config import ServerConfig
+from serving.descriptors import make_room
 from serving.engine.choice import EngineChoice
 from serving.engine.cpu_budget import read_cpu_budget
 from serving.engine.priority import compute_in_the_background
@@ -25,6 +26,7 @@ from serving.engine.runtime import load_onnxruntime
 from serving.engine.sessions import SessionEngine
 from serving.engine.turns import Turns
 from serving.errors import ConfigError, TracingUnavailable
+from serving.logs import lost_lines
 from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
@@ -81,7 +83,12 @@ def run(config: ServerConfig) -> None:
     )  # fmt: skip
     clock = SystemClock()
     tracer = _open_tracer(config, clock)
-    metrics = ServerMetrics(cpu_threads=threads, cpu_quota_cores=budget.quota, onnxruntime_version=onnxruntime_version)
+    metrics = ServerMetrics(
+        cpu_threads=threads,
+        cpu_quota_cores=budget.quota,
+        onnxruntime_version=onnxruntime_version,
+        log_lines_lost=lost_lines,
+    )
     repository = Repository()
     loader = _Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
     control = ModelControl(
@@ -102,6 +109,7 @@ def run(config: ServerConfig) -> None:
             slots=_request_slots(config),
             tracer=tracer,
             log_requests=config.log_requests,
+            max_message_bytes=config.max_message_mib * MIB,
         )
         service = ControlService(repository, control, metrics)
         server = _server(config, inference, service, clock)  # not before: an open port says that it serves
@@ -151,7 +159,7 @@ def _server(config: ServerConfig, inference: Inference, service: ControlService,
         unread=Unread(config.max_unread_mib * MIB),
         options=options(
             max_message_bytes=config.max_message_mib * MIB,
-            max_connections=config.max_connections,
+            max_connections=make_room(config.max_connections),
             max_connection_age_seconds=config.max_connection_age_seconds,
         ),
         reflects=config.reflection,
@@ -311,4 +319,5 @@ def _die(failure: threading.ExceptHookArgs) -> None:
         exc_info=(failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback),
         extra={"event": "thread_died"},
     )
+    logging.shutdown()  # writes what waits, which nothing else does when a process ends so
     os._exit(EXIT_FAULT)

@@ -2,17 +2,20 @@
 
 Whatever a client may have chosen (a name, an id, the text of an exception) stays inside its line: JSON escapes it, and
 the text form escapes all that is not printable. Modules log as the standard library has it; fields go into `extra`.
+Whoever logs never waits for the reader of stderr (`serving/stderr.py`).
 """
 
 import json
 import logging
 import math
-import sys
+import os
 import threading
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal
+
+from serving.stderr import LineWriter, open_stderr
 
 LogFormat = Literal["auto", "json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -22,6 +25,8 @@ OWN = "serving"
 REPEATS = 10
 """So many times a minute the same warning is written."""
 PERIOD_SECONDS = 60.0
+FLUSH_SECONDS = 2.0
+"""So long the end of the process waits for the reader of its last lines."""
 _NO_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 """What every record has; the rest of its attributes came as `extra`."""
 
@@ -33,12 +38,59 @@ def configure(*, log_format: LogFormat, level: LogLevel) -> None:
         log_format: auto is text on a terminal, and otherwise JSON.
         level: the least that is written.
     """
-    text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
-    handler = logging.StreamHandler()
-    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    descriptor = open_stderr()
+    text = log_format == "text" or (log_format == "auto" and os.isatty(descriptor))
+    handler = StderrHandler(descriptor, TextFormatter() if text else JsonFormatter())
     handler.addFilter(RepeatLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+
+
+def lost_lines() -> int:
+    """Return how many lines could not be written so far, or not in time."""
+    return sum(handler.lost for handler in logging.getLogger().handlers if isinstance(handler, StderrHandler))
+
+
+class StderrHandler(logging.Handler):
+    """Hands lines to a thread that writes them; `logging.shutdown`, which Python calls at its end, waits for it."""
+
+    def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
+        """Begin to write what comes.
+
+        Args:
+            descriptor: of stderr.
+            formatter: makes a record a line.
+        """
+        super().__init__()
+        self.setFormatter(formatter)
+        self._writer = LineWriter(descriptor, notice=self._notice)
+
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written, or not in time."""
+        return self._writer.lost
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand the record's line over; never waits."""
+        try:
+            line = self._line(record)
+        except Exception:  # noqa: BLE001  whoever logs has other things to do, as the standard library has it
+            self.handleError(record)
+        else:
+            self._writer.put(line)
+
+    def flush(self) -> None:
+        """Wait until all is written, for a moment at most."""
+        self._writer.flush(seconds=FLUSH_SECONDS)
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode(errors="backslashreplace")
+
+    def _notice(self, count: int) -> bytes:
+        text = "%d lines of this log were lost: stderr could not be written, or its reader did not keep up"
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (count,), None)
+        record.event, record.lines = "log_lost", count
+        return self._line(record)
 
 
 class JsonFormatter(logging.Formatter):

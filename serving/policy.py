@@ -85,9 +85,9 @@ def read_policy(directory: Path) -> Policy:
         ArtifactError: not YAML, an unknown key, or a value out of its range.
     """
     path = directory / POLICY_FILE
-    if not path.exists():
-        return Policy.model_validate({})
     try:
+        if not path.exists():
+            return Policy.model_validate({})
         content = load_yaml(path.read_text(encoding="utf-8"))
         return Policy.model_validate({} if content is None else content)
     except OSError as error:

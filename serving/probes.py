@@ -3,15 +3,25 @@
 The form of the metrics (Prometheus' text or OpenMetrics) is negotiated by prometheus_client.
 """
 
+import logging
+import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+log = logging.getLogger(__name__)
+CONNECTIONS = 64
+"""At a time, each with a thread; when one more comes, the oldest goes, so that idle ones keep no probe out."""
+RETRY_SECONDS = 0.5
+"""After a connection that could not be taken, because too many files are open; it waits in the kernel."""
 SLOWEST_CLIENT_SECONDS = 10
 """A client that takes longer for its next byte is let go, so that none holds a thread for ever."""
 
@@ -19,6 +29,43 @@ SLOWEST_CLIENT_SECONDS = 10
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # a burst beyond it is tried again by the kernel a second later
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  the base class's
+        super().__init__(*arguments, **options)
+        self._open: dict[Any, None] = {}
+        self._lock = threading.Lock()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take a connection; the base class would ask at once again for one that cannot be taken, without end."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(RETRY_SECONDS)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  the base class's
+        """Answer on a thread."""
+        with self._lock:
+            if len(self._open) >= CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                with suppress(OSError):  # it has just ended by itself
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._open[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401  the base class's
+        """Forget a connection that is over."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002  the base class's
+        """Say nothing of clients that leave in the middle of a word; anything else is a fault of ours."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error("a probe could not be answered", exc_info=error, extra={"event": "probe_fault"})
 
 
 class _Handler(WSGIRequestHandler):

@@ -1,6 +1,10 @@
 """Every metric that the server has: its name, type, labels, buckets and what it counts."""
 
+from collections.abc import Callable, Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LOAD_SECONDS_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -118,4 +122,19 @@ class ServerFamilies:
             ("model",),
             buckets=LOAD_SECONDS_BUCKETS,
             registry=registry,
+        )
+
+
+class LostLines(Collector):
+    """Lines that the log lacks. They are counted where they are lost, so that counting them needs no metrics."""
+
+    def __init__(self, lost: Callable[[], int]) -> None:
+        self._lost = lost
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Return their number."""
+        yield CounterMetricFamily(
+            "lstm_log_lines_lost",
+            "Lines of the log that could not be written to stderr, or not in time",
+            value=self._lost(),
         )

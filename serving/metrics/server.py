@@ -1,6 +1,7 @@
 """All metrics of a server, on one registry: where its parts report to, and which versions are reported on."""
 
 import threading
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.gc_collector import GCCollector
@@ -10,7 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from serving import __version__
 from serving.errors import reasons
 from serving.metrics import totals
-from serving.metrics.families import ServerFamilies, VersionFamilies
+from serving.metrics.families import LostLines, ServerFamilies, VersionFamilies
 from serving.metrics.version import VersionMetrics
 from serving.statistics import VersionStatistics
 
@@ -24,7 +25,12 @@ class ServerMetrics:
     """
 
     def __init__(
-        self, *, cpu_threads: int, cpu_quota_cores: float | None = None, onnxruntime_version: str = ""
+        self,
+        *,
+        cpu_threads: int,
+        cpu_quota_cores: float | None = None,
+        onnxruntime_version: str = "",
+        log_lines_lost: Callable[[], int] = lambda: 0,
     ) -> None:
         """Begin with no version to report on.
 
@@ -32,10 +38,12 @@ class ServerMetrics:
             cpu_threads: of one engine call.
             cpu_quota_cores: cores' worth of time that the cgroup allows; None, and no metric, without a quota.
             onnxruntime_version: that computes.
+            log_lines_lost: tells how many lines the log lacks; asked when the metrics are read.
         """
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
+        self.registry.register(LostLines(log_lines_lost))
         self._families = VersionFamilies(self.registry)
         self._server = ServerFamilies(self.registry)
         self.ready = self._server.ready

@@ -40,7 +40,8 @@ class ModelControl:
         self._seen: Mapping[str, ModelFolder] = {}
         """What the last look found."""
         self._brought_up: dict[str, ModelFolder] = {}
-        self._unreadable = ""
+        self._complaints: dict[str, str] = {}
+        """What was said last of folders that cannot be read, by model, so that it is not said at every look."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model-control")
         self._stopped = threading.Event()
         self._poller = threading.Thread(target=self._poll_until_stopped, name="model-poll")
@@ -123,9 +124,12 @@ class ModelControl:
         folders = scan(self._root)
         wanted = list(names) if self._mode == "explicit" else list(folders)
         for name in wanted:
-            self._bring_up(folders.get(name) or ModelFolder(name, (), {}))
+            folder = folders.get(name) or ModelFolder(name, (), {})
+            if self._is_readable(folder):
+                self._bring_up(folder)
             if self._mode == "explicit" and not self._repository.versions(name):
                 whys = [version.reason for version in self._repository.index() if version.name == name]
+                whys += [folder.unreadable] if folder.unreadable else []
                 raise ArtifactError(
                     f"--load-model {name}: {'; '.join(whys) or f'no version of it lies in {self._root}'}"
                 )
@@ -143,15 +147,18 @@ class ModelControl:
 
     def _load_one(self, name: str) -> None:
         folder = scan_model(self._root, name) if is_model_name(name) else None
+        if folder is not None and folder.unreadable:
+            raise LoadRefused(f"model '{name}': {folder.unreadable}; {self._serving(name)}")
         if folder is None or not folder.versions:
             raise ModelNotFound(f"no version of a model '{name}' lies in the repository")
         refused = self._bring_up(folder, again=True)
         if refused:
-            serving = self._repository.versions(name)
-            raise LoadRefused(
-                f"model '{name}': {'; '.join(f'version {number} {why}' for number, why in sorted(refused.items()))}; "
-                + (f"versions {serving} serve" if serving else "no version serves")
-            )
+            whys = "; ".join(f"version {number} {why}" for number, why in sorted(refused.items()))
+            raise LoadRefused(f"model '{name}': {whys}; {self._serving(name)}")
+
+    def _serving(self, name: str) -> str:
+        versions = self._repository.versions(name)
+        return f"versions {versions} serve" if versions else "no version serves"
 
     def _unload_one(self, name: str) -> None:
         if name not in self._loading.names:
@@ -167,19 +174,33 @@ class ModelControl:
         try:
             folders = scan(self._root)
         except ArtifactError as error:
-            if str(error) != self._unreadable:
-                log.error("%s; what serves goes on serving", error)  # noqa: TRY400  the message is the whole story
-            self._unreadable = str(error)
+            self._complain("", str(error))
             return
-        self._unreadable = ""
+        self._complain("", "")
         gone = self._loading.names - folders.keys()
         for name in sorted({*folders, *gone}):
             folder = folders.get(name) or ModelFolder(name, (), {})
+            if not self._is_readable(folder):
+                continue
             settled = folder == (self._seen.get(name) or ModelFolder(name, (), {}))
             if settled and folder != self._brought_up.get(name):
                 self._bring_up(folder)
         self._seen = folders
 
+    def _is_readable(self, folder: ModelFolder) -> bool:
+        self._complain(folder.name, folder.unreadable)
+        return not folder.unreadable
+
+    def _complain(self, name: str, why: str) -> None:
+        """Say of a folder that it cannot be read, unless that has just been said; without a reason, forget it."""
+        if why and self._complaints.get(name) != why:
+            log.error("%s; what serves goes on serving", why, extra={"event": "unreadable"})
+        self._complaints[name] = why
+
     def _bring_up(self, folder: ModelFolder, *, again: bool = False) -> dict[int, str]:
-        self._brought_up[folder.name] = folder
-        return self._loading.bring_up(folder, again=again)
+        refused = self._loading.bring_up(folder, again=again)
+        if self._loading.tries_again(folder.name):
+            self._brought_up.pop(folder.name, None)
+        else:
+            self._brought_up[folder.name] = folder
+        return refused

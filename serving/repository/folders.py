@@ -27,11 +27,13 @@ class ModelFolder:
         name: of the model.
         policy: stamp of `model.yaml`, empty without one.
         versions: stamp of each version's files, by number.
+        unreadable: why it could not be looked into, which does not mean that nothing is there; empty if it could.
     """
 
     name: str
     policy: Stamp
     versions: Mapping[int, Stamp]
+    unreadable: str = ""
 
 
 def scan(root: Path) -> dict[str, ModelFolder]:
@@ -54,10 +56,13 @@ def scan_model(root: Path, name: str) -> ModelFolder:
     directory = root / name
     policy = directory / POLICY_FILE
     versions: dict[int, Stamp] = {}
-    for entry in _entries(directory):
-        if _is_version(entry.name) and (entry / MANIFEST_FILE).is_file():
-            versions[int(entry.name)] = tuple(sorted(_stamps(entry, "")))
-    return ModelFolder(name, tuple(_stamp(policy, POLICY_FILE)), dict(sorted(versions.items())))
+    try:
+        for entry in _entries(directory):
+            if _is_version(entry.name) and (entry / MANIFEST_FILE).is_file():
+                versions[int(entry.name)] = tuple(sorted(_stamps(entry, "")))
+        return ModelFolder(name, tuple(_stamp(policy, POLICY_FILE)), dict(sorted(versions.items())))
+    except OSError as error:  # no permission, no free descriptor, a volume that fails
+        return ModelFolder(name, (), {}, unreadable=f"{error.filename}: cannot be read ({error.strerror})")
 
 
 def _is_version(name: str) -> bool:
@@ -68,7 +73,7 @@ def _entries(directory: Path) -> list[Path]:
     """List a folder; one that has just gone is empty."""
     try:
         return list(directory.iterdir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -84,6 +89,6 @@ def _stamp(path: Path, name: str) -> Iterator[tuple[str, int, int, int]]:
     """Follow links: Kubernetes swaps what they point to."""
     try:
         found = path.stat()
-    except OSError:  # gone since it was listed
+    except (FileNotFoundError, NotADirectoryError):  # gone since it was listed
         return
     yield name, found.st_size, found.st_mtime_ns, found.st_ino

@@ -75,6 +75,8 @@ class Loading:
         self._loaded: dict[Key, _Loaded] = {}
         self._refused: dict[Key, tuple[tuple[Stamp, Stamp], str]] = {}
         """What was found wrong with which files, so that they are not read again and again."""
+        self._unread: set[Key] = set()
+        """Of these, whose files could not be read, which says nothing about what is in them."""
 
     @property
     def names(self) -> set[str]:
@@ -85,6 +87,10 @@ class Loading:
     def refused(self) -> int:
         """Versions that were refused as they lie on disk."""
         return len(self._refused)
+
+    def tries_again(self, name: str) -> bool:
+        """Return whether a version of the model may load from the very files that it was refused with."""
+        return any(key[0] == name for key in self._unread)
 
     def stop(self) -> None:
         """Answer what was accepted, and nothing more."""
@@ -110,13 +116,15 @@ class Loading:
         name = folder.name
         on_disk = {(name, number) for number in folder.versions}
         self._refused = {key: why for key, why in self._refused.items() if key[0] != name or key in on_disk}
+        self._unread &= self._refused.keys()
         serving = {number: loaded for (other, number), loaded in self._loaded.items() if other == name}
         refused: dict[int, str] = {}
         keep: dict[int, _Loaded] = {}
         try:
             policy = read_policy(self.root / name)
         except ArtifactError as error:
-            self._refuse_all(folder, str(error))
+            for number, stamp in folder.versions.items():
+                self._refuse((name, number), (folder.policy, stamp), error)
             refused, keep = dict.fromkeys(folder.versions, str(error)), dict(serving)
         else:
             for number in _wanted(policy, folder.versions):
@@ -154,7 +162,7 @@ class Loading:
         if present is not None and present.stamps == stamps and not again:
             return present
         known = self._refused.get(key)
-        if known is not None and known[0] == stamps and not again:
+        if known is not None and known[0] == stamps and not again and key not in self._unread:
             refused[number] = known[1]
             return None
         if present is None:
@@ -163,9 +171,10 @@ class Loading:
             loaded = self._open(key, policy, stamps)
         except ArtifactError as error:
             refused[number] = str(error)
-            self._refuse(key, stamps, str(error))
+            self._refuse(key, stamps, error)
             return None
         self._refused.pop(key, None)
+        self._unread.discard(key)
         return loaded
 
     def _open(self, key: Key, policy: Policy, stamps: tuple[Stamp, Stamp]) -> _Loaded:
@@ -177,6 +186,8 @@ class Loading:
             runner = self._load(manifest, policy, directory)
         except ArtifactError:
             raise
+        except OSError as error:
+            raise ArtifactError(f"{error.filename or directory}: cannot be read ({error.strerror})") from error
         except EngineUnavailable as error:
             if not self.keeps_going:
                 raise
@@ -189,12 +200,16 @@ class Loading:
         self._metrics.model_loaded(name, str(number), seconds)
         return _Loaded(Model(manifest=manifest, policy=policy, inbox=runner), runner, stamps)
 
-    def _refuse_all(self, folder: ModelFolder, why: str) -> None:
-        for number, stamp in folder.versions.items():
-            self._refuse((folder.name, number), (folder.policy, stamp), why)
-
-    def _refuse(self, key: Key, stamps: tuple[Stamp, Stamp], why: str) -> None:
+    def _refuse(self, key: Key, stamps: tuple[Stamp, Stamp], error: ArtifactError) -> None:
+        why = str(error)
+        told = key in self._unread and self._refused[key] == (stamps, why)
         self._refused[key] = (stamps, why)
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            self._unread.add(key)
+        else:
+            self._unread.discard(key)
+        if told:  # it was tried again, with the same outcome
+            return
         self._metrics.model_refused(key[0])
         log.error(
             "refused %s version %d: %s",

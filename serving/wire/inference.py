@@ -12,6 +12,7 @@ from serving.tensors import Arrays, Rows
 from serving.wire import outputs, parameters
 from serving.wire.codec import Decoder
 from serving.wire.completions import Call
+from serving.wire.inflation import MIB, inflated
 from serving.wire.outputs import Offer
 from serving.wire.parsing import parse
 from serving.wire.slots import Slots
@@ -226,6 +227,7 @@ class Inference:
         slots: Slots,
         tracer: Tracer | None = None,
         log_requests: bool = False,
+        max_message_bytes: int = 64 * MIB,
     ) -> None:
         """Prepare what each model's messages are checked with.
 
@@ -236,6 +238,7 @@ class Inference:
             slots: each request takes one while it is under way.
             tracer: of requests; None for no traces.
             log_requests: whether each request of a model that serves gets a line in the log.
+            max_message_bytes: largest message, inflated if it comes compressed.
         """
         self._repository = repository
         self._served: dict[tuple[str, str], _Served] = {}
@@ -244,6 +247,7 @@ class Inference:
         self.slots = slots
         self.tracer = tracer
         self.log_requests = log_requests
+        self.max_message_bytes = max_message_bytes
         repository.watch(self._look_up)
 
     def _look_up(self) -> None:
@@ -263,10 +267,10 @@ class Inference:
         """Read a request's message.
 
         Raises:
-            InvalidRequest: the bytes are none.
+            InvalidRequest: the bytes are none, or too many once they are inflated.
         """
         try:
-            return parse(content)
+            return parse(inflated(content, max_bytes=self.max_message_bytes))
         except ServingError as error:
             self.metrics.not_served(error.reason)
             raise

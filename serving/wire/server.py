@@ -12,6 +12,7 @@ from serving._proto import open_inference_pb2 as oip
 from serving.wire.access import Access
 from serving.wire.front import SERVICE_NAME, Front
 from serving.wire.inference import Inference
+from serving.wire.inflation import Inflating
 from serving.wire.parsing import handlers
 from serving.wire.reflection import GuardedReflection
 from serving.wire.service import ControlService
@@ -70,7 +71,7 @@ class GrpcServer:
         self._slots = inference.slots
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=CONTROL_THREADS, thread_name_prefix="grpc"),
-            interceptors=[GuardedReflection(access)] if reflects else [],
+            interceptors=[*([GuardedReflection(access)] if reflects else []), Inflating(inference.max_message_bytes)],
             options=options,
             maximum_concurrent_rpcs=CONTROL_CALLS,
         )

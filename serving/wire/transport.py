@@ -32,6 +32,7 @@ def options(*, max_message_bytes: int, max_connections: int, max_connection_age_
     return [
         ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent half of the traffic
         ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.per_message_decompression", 0),  # serving/wire/inflation.py does it, with a bound
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),

@@ -28,6 +28,7 @@ SECONDS = 60
 SLOTS = 2 * OUTSTANDING
 STREAMS = 4
 UNREAD_BYTES = 2**20
+MESSAGE_BYTES = 2**20
 
 
 class Desk:
@@ -51,7 +52,13 @@ class Desk:
         model = Model(manifest=manifest, policy=Policy.model_validate({}), inbox=self)
         repository = Repository()
         repository.serve(manifest.name, {manifest.version: model})
-        inference = Inference(repository=repository, metrics=self, clock=self.house.clock, slots=self.slots)
+        inference = Inference(
+            repository=repository,
+            metrics=self,
+            clock=self.house.clock,
+            slots=self.slots,
+            max_message_bytes=MESSAGE_BYTES,
+        )
         self._server = GrpcServer(
             inference,
             ControlService(repository, self, ServerMetrics(cpu_threads=1)),
@@ -60,7 +67,7 @@ class Desk:
             credentials=None,
             stream_slots=self.stream_slots,
             unread=self.unread,
-            options=options(max_message_bytes=2**20, max_connections=64, max_connection_age_seconds=0),
+            options=options(max_message_bytes=MESSAGE_BYTES, max_connections=64, max_connection_age_seconds=0),
             reflects=True,
         )
         self.drain = self._server.drain
