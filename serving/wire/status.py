@@ -54,8 +54,8 @@ REASON_KEY = "reason"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailing metadata: the client's next attempt waits for so many milliseconds. Source: gRPC proposal A6, retries."""
 MESSAGE_BYTES = 2000
-"""Of a message, at most: it repeats what was sent, and clients refuse more than 8 KiB of metadata in all, as an error of
-another kind that is worth a retry. gRPC sends what is not ASCII in three times as many bytes."""
+"""Of a message, at most: it repeats what was sent, and clients refuse more than 8 KiB of metadata in all, with an error
+that says to try again. gRPC sends what is not ASCII in three times as many bytes."""
 LEFT_OUT = " [...] "
 
 
