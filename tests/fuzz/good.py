@@ -1,6 +1,7 @@
 """Good requests of every form that the protocol allows, for any model: what all others are made from."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -73,7 +74,7 @@ def good(
 
 
 def add(
-    request: oip.ModelInferRequest, name: str, datatype: str, shape: list[int], values: list[float], *, typed: bool
+    request: oip.ModelInferRequest, name: str, datatype: str, shape: list[int], values: Sequence[float], *, typed: bool
 ) -> None:
     """Append an input."""
     sent = request.inputs.add(name=name, datatype=datatype, shape=shape)

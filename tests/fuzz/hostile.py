@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -151,7 +152,7 @@ def parameters(rng: Random, target: Target) -> Request:
     for _ in range(rng.randint(1, 2)):
         _set_anything(rng, request.parameters[rng.choice(PARAMETERS)])
     if rng.random() < 0.2:
-        side = rng.choice((request.inputs, request.outputs)) if request.outputs else request.inputs
+        side: Any = rng.choice((request.inputs, request.outputs)) if request.outputs else request.inputs
         name = rng.choice(("shared_memory_region", "classification", "binary_data", "binary_data_size"))
         _set_anything(rng, rng.choice(side).parameters[name])
     return request
