@@ -1,15 +1,26 @@
 """`lstm-serve`: flags and environment to a running server. Exit code 0 after a drain, 1 on failure, 2 on bad usage."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+# gRPC core writes to stderr on its own, past our log, and with bytes that clients choose: the words of a GOAWAY, line
+# breaks and all. It asks the environment when grpc is imported, and never again. Who looks for a fault of gRPC sets it.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 from serving import app, logs
 from serving.config import ServerConfig
-from serving.errors import ArtifactError, ConfigError, EngineUnavailable, FrontUnavailable, TracingUnavailable
+from serving.errors import (
+    ArtifactError,
+    ConfigError,
+    EngineUnavailable,
+    FrontUnavailable,
+    TracingUnavailable,
+)
 
 log = logging.getLogger(logs.OWN)  # __name__ would be another with `python -m`
 

@@ -86,6 +86,6 @@ def add(
 
 def _values(rng: Random, tensor: Tensor, count: int) -> list[float]:
     if tensor.datatype == "FP32":
-        return [rng.gauss(0, 1) for _ in range(count)]
+        return [rng.uniform(-3, 3) for _ in range(count)]
     largest = 100 if tensor.vocabulary is None else tensor.vocabulary - 1
     return [rng.randint(0, largest) for _ in range(count)]
