@@ -1,8 +1,13 @@
 """`lstm-serve`: settings to a running server. Exit code 0 after a drain, 1 on failure, 2 on bad usage."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
+
+# gRPC core writes to stderr on its own, past our log, and with bytes that clients choose: the words of a GOAWAY, line
+# breaks and all. It asks the environment when grpc is imported, and never again. Who looks for a fault of gRPC sets it.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from serving import app, logs
 from serving.completion import completion

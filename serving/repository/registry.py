@@ -99,8 +99,8 @@ class Repository:
         if not serving and not idle:
             raise ModelNotFound(f"no model '{name}' is loaded; RepositoryIndex lists those that this server has")
         if version:
-            number = int(version) if version.isdecimal() and len(version) < 10 else -1
-            if number not in serving and number not in idle:
+            number = next((known for known in (*serving, *idle) if str(known) == version), -1)
+            if number == -1:
                 raise ModelNotFound(f"model '{name}' has no version '{version}'; it has {sorted({*serving, *idle})}")
         else:
             number = max(serving or idle)

@@ -178,13 +178,15 @@ def check_finite(name: str, array: Array) -> None:
     """Refuse NaN and infinities.
 
     The sum of squares is finite only if all values are, and takes one pass without a copy. It may overflow on its own,
-    so what is not finite is looked at once more.
+    so what is not finite is looked at once more. numpy's warnings of either would be lines of ours that clients write.
 
     Raises:
         InvalidRequest: names the first value that is not finite, and where it is.
     """
     flat = array.ravel()
-    if math.isfinite(flat.dot(flat)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = flat.dot(flat)
+    if math.isfinite(squares):
         return
     where = np.argwhere(~np.isfinite(array))
     if len(where):

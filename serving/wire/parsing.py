@@ -1,7 +1,7 @@
 """Bytes that are no message are the client's mistake, so they get INVALID_ARGUMENT; grpcio by itself says INTERNAL."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -14,20 +14,30 @@ from serving.wire import request_ids
 from serving.wire.access import Access
 from serving.wire.status import errors_as_status
 
+_Message = TypeVar("_Message", bound=Message)
 Handler = Any
 """grpc.RpcMethodHandler, which is generic in the type stubs only."""
 
 
+def parse_as(kind: type[_Message], content: bytes) -> _Message:
+    """Read a message.
+
+    Raises:
+        InvalidRequest: the bytes are none of this kind.
+    """
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        raise InvalidRequest(f"the bytes that were sent are no {kind.DESCRIPTOR.name}") from error
+
+
 def parse(content: bytes) -> oip.ModelInferRequest:
-    """Read a request.
+    """Read a request for inference.
 
     Raises:
         InvalidRequest: the bytes are none.
     """
-    try:
-        return oip.ModelInferRequest.FromString(content)
-    except DecodeError as error:
-        raise InvalidRequest("the bytes that were sent are no ModelInferRequest") from error
+    return parse_as(oip.ModelInferRequest, content)
 
 
 def handlers(service: object, methods: Iterable[MethodDescriptor], access: Access) -> dict[str, Handler]:
@@ -40,9 +50,9 @@ def _handler(behave: Callable[[Any], Message], method: MethodDescriptor, access:
 
     def parse_or_mark(content: bytes) -> Message | InvalidRequest:
         try:
-            return request.FromString(content)
-        except DecodeError:
-            return InvalidRequest(f"the bytes that were sent are no {method.input_type.name}")
+            return parse_as(request, content)
+        except InvalidRequest as error:
+            return InvalidRequest(str(error))  # the error itself would hold on to its frames
 
     def refuse_or_behave(message: Message | InvalidRequest, context: grpc.ServicerContext) -> Message:
         request_id = request_ids.sent(context.invocation_metadata())

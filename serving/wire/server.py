@@ -1,14 +1,15 @@
-"""The gRPC server: inference on the front, and health, reflection and the rest on grpcio's threads."""
+"""The gRPC server: inference and health watches on the front, reflection and the rest on grpcio's threads."""
 
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from serving._proto import open_inference_pb2 as oip
+from serving.wire import health
 from serving.wire.access import Access
 from serving.wire.front import SERVICE_NAME, Front
 from serving.wire.inference import Inference
@@ -26,8 +27,8 @@ CONTROL_THREADS = 16
 """For metadata, health checks and reflection; inference calls need none."""
 CONTROL_CALLS = 512
 """Of those, at a time; they would otherwise queue without a bound."""
-HEALTH_STREAMS = 16
-"""Health Watch streams at a time; each holds a thread of its own pool."""
+HEALTH_WATCHES = 4096
+"""At a time, of all clients; they need no threads. A client that balances its load has one for each connection."""
 LAST_CALLS_SECONDS = 0.2
 """For calls that are on their way when a server stops that has nothing to do: they are still refused in order."""
 LAST_BYTES_SECONDS = 1.0
@@ -75,18 +76,24 @@ class GrpcServer:
             options=options,
             maximum_concurrent_rpcs=CONTROL_CALLS,
         )
-        self._front = Front(self._server, inference, access, stream_slots=stream_slots, unread=unread)
-        self._health = health.HealthServicer(
-            experimental_non_blocking=True,
-            experimental_thread_pool=ThreadPoolExecutor(max_workers=HEALTH_STREAMS, thread_name_prefix="health"),
+        self._health = health.Health(max_watches=HEALTH_WATCHES)
+        self._front = Front(
+            self._server,
+            inference,
+            access,
+            stream_slots=stream_slots,
+            unread=unread,
+            others={health.WATCH: self._health.begin_watch},
         )
         control = [METHODS[name] for name in METHODS if hasattr(service, name)]
         self._server.add_registered_method_handlers(SERVICE_NAME, handlers(service, control, access))
+        self._server.add_registered_method_handlers(
+            health.SERVICE.full_name, handlers(self._health, [health.CHECK], access)
+        )
         self._server.add_generic_rpc_handlers([Unoffered(SERVICE_NAME, METHODS, access)])
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if reflects:
             reflection.enable_server_reflection(
-                (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+                (SERVICE_NAME, health.SERVICE.full_name, reflection.SERVICE_NAME), self._server
             )
         self.set_ready(ready=False)
         try:
@@ -106,7 +113,7 @@ class GrpcServer:
         """Say to health checks whether calls should come here; those that come are served all the same."""
         self._service.ready = ready
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in (health.OVERALL_HEALTH, SERVICE_NAME):
+        for name in (health.OVERALL, SERVICE_NAME):
             self._health.set(name, status)
 
     def drain(self) -> None:
@@ -125,5 +132,6 @@ class GrpcServer:
         self._slots.wait_empty(seconds=grace_seconds)
         threading.Event().wait(LAST_CALLS_SECONDS)
         self._front.close()
+        self._health.close()
         self._server.stop(LAST_BYTES_SECONDS).wait()
         self._front.join()

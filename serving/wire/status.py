@@ -55,6 +55,21 @@ REASON_KEY = "reason"
 """Trailing metadata: tells our RESOURCE_EXHAUSTED from gRPC's own."""
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailing metadata: the client's next attempt waits for so many milliseconds. Source: gRPC proposal A6, retries."""
+MESSAGE_BYTES = 2000
+"""Of a message, at most: it repeats what was sent, and clients refuse more than 8 KiB of metadata in all, with an error
+that says to try again. gRPC sends what is not ASCII in three times as many bytes."""
+LEFT_OUT = " [...] "
+
+
+def message_of(error: ServingError) -> str:
+    """Return what a caller is told of an error: its beginning and its end, if it is long."""
+    text = str(error)
+    content = text.encode()
+    if len(content) <= MESSAGE_BYTES:
+        return text
+    end = MESSAGE_BYTES // 3
+    beginning = MESSAGE_BYTES - end - len(LEFT_OUT)
+    return content[:beginning].decode(errors="ignore") + LEFT_OUT + content[-end:].decode(errors="ignore")
 
 
 def abort(context: grpc.ServicerContext, error: ServingError, request_id: str | None = None) -> NoReturn:
@@ -62,17 +77,17 @@ def abort(context: grpc.ServicerContext, error: ServingError, request_id: str | 
     request_id = request_id or request_ids.sent(context.invocation_metadata())
     name = () if request_id is None else ((request_ids.REQUEST_ID_KEY, request_id),)
     context.set_trailing_metadata((*_metadata(error), *name))
-    context.abort(STATUS_CODES[type(error)], str(error))
+    context.abort(STATUS_CODES[type(error)], message_of(error))
 
 
 def finish(call: Call, error: ServingError) -> None:
     """End a call of the front with the error's status, its message and its reason."""
-    call.finish(STATUS_CODES[type(error)], str(error), metadata=_metadata(error))
+    call.finish(STATUS_CODES[type(error)], message_of(error), metadata=_metadata(error))
 
 
 def refuse(call: Call, error: ServingError) -> None:
     """End a call of the front of which nothing has been read, with the error's status, its message and its reason."""
-    call.refuse(STATUS_CODES[type(error)], str(error), metadata=_metadata(error))
+    call.refuse(STATUS_CODES[type(error)], message_of(error), metadata=_metadata(error))
 
 
 def as_serving_error(error: Exception, call: Call, trace: RequestTrace | None) -> ServingError:

@@ -16,7 +16,7 @@ from serving.errors import Cancelled, Draining, ServingError
 from serving.wire.access import Access
 from serving.wire.completions import Call
 from serving.wire.inference import OK, Inference, Pending
-from serving.wire.status import STATUS_CODES, as_serving_error, finish
+from serving.wire.status import STATUS_CODES, as_serving_error, finish, message_of
 from serving.wire.traces import RequestTrace
 from serving.wire.writers import Writers
 
@@ -213,4 +213,4 @@ def _failed(message: oip.ModelInferRequest, error: ServingError) -> oip.ModelStr
     response.parameters["grpc_status"].string_param = STATUS_CODES[type(error)].name
     if error.retry_after_ms is not None:
         response.parameters["retry_after_ms"].int64_param = error.retry_after_ms
-    return oip.ModelStreamInferResponse(error_message=str(error), infer_response=response)
+    return oip.ModelStreamInferResponse(error_message=message_of(error), infer_response=response)

@@ -43,7 +43,7 @@ def test_a_refused_version_says_why(repository: Repository, name: str, version: 
         repository.find(name, version)
 
 
-@pytest.mark.parametrize("version", ["3", "latest", "-1", "9" * 5000])
+@pytest.mark.parametrize("version", ["3", "latest", "-1", "9" * 5000, "01", " 1", "\N{FULLWIDTH DIGIT ONE}"])
 def test_an_unknown_version_lists_those_there_are(repository: Repository, version: str) -> None:
     with pytest.raises(ModelNotFound, match=r"it has \[1, 2, 10, 11\]"):
         repository.find("a", version)

@@ -71,6 +71,8 @@ class Desk:
             reflects=True,
         )
         self.drain = self._server.drain
+        self.set_ready = self._server.set_ready
+        self.health = self._server._health
         self.port = self._server.port
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.stub = GRPCInferenceServiceStub(self.channel)
@@ -82,6 +84,10 @@ class Desk:
 
     def __exit__(self, *_: object) -> None:
         self.channel.close()
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the server; once more does no harm."""
         self._server.stop(grace_seconds=0)
 
     def put(

@@ -13,7 +13,7 @@ from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest
 from serving.manifest import Manifest, read_manifest
 from serving.policy import Policy
-from serving.wire.codec import Decoder
+from serving.wire.codec import Decoder, check_finite
 from tests.support.artefacts import FEATURES, write_lstm, write_two_inputs
 
 POLICY = Policy(max_request_rows=8, max_steps=16)
@@ -275,3 +275,17 @@ def test_indices_beyond_a_rows_length_are_padding_whatever_they_are(tmp_path: Pa
         tokens[0].tolist(),
         [tokens[1, 0], 0, 0],
     ]
+
+
+@pytest.mark.parametrize(
+    ("bits", "finite"), [(0x7F7FFFFF, True), (0x7F800000, False), (0x7F800001, False), (0x7FC00000, False)]
+)
+def test_numbers_at_the_edge_are_told_apart_without_a_warning(bits: int, *, finite: bool) -> None:
+    """The largest, infinity, and NaN of both kinds, the signalling one of which numpy's sum of squares warns of."""
+    x = np.array([bits, 0], np.uint32).view(np.float32)
+
+    if finite:
+        check_finite("x", x)
+    else:
+        with pytest.raises(InvalidRequest, match=r"input 'x' holds (inf|nan) at \[0\]"):
+            check_finite("x", x)

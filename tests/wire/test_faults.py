@@ -10,14 +10,16 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 
 from serving._proto import open_inference_pb2 as oip
 from serving.manifest import Manifest, read_manifest
+from serving.wire.front import SERVICE_NAME
 from serving.wire.server import METHODS
+from serving.wire.status import LEFT_OUT, MESSAGE_BYTES
 from tests.support.artefacts import write_lstm
 from tests.wire.desk import SECONDS, Desk
 
 GARBAGE = b"\xff\xff\xff"
-OURS = [f"{oip.DESCRIPTOR.services_by_name['GRPCInferenceService'].full_name}/{name}" for name in METHODS]
+OURS = [f"{SERVICE_NAME}/{name}" for name in METHODS]
 REFLECTION = f"{reflection.SERVICE_NAME}/ServerReflectionInfo"
-HEALTH = f"{health.SERVICE_NAME}/Check"
+HEALTH = [f"{health.SERVICE_NAME}/{name}" for name in ("Check", "Watch")]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def send(desk: Desk, method: str, content: bytes) -> grpc.RpcError:
     return ended.value
 
 
-@pytest.mark.parametrize("method", [*OURS, REFLECTION])
+@pytest.mark.parametrize("method", [*OURS, REFLECTION, *HEALTH])
 def test_bytes_that_are_no_message_are_the_clients_mistake(desk: Desk, method: str) -> None:
     error = send(desk, method, GARBAGE)
 
@@ -45,11 +47,21 @@ def test_bytes_that_are_no_message_are_the_clients_mistake(desk: Desk, method: s
     assert error.details().startswith("the bytes that were sent are no ")
 
 
-def test_a_health_check_of_garbage_is_refused_without_an_exceptions_text(desk: Desk) -> None:
-    """By grpcio itself."""
-    error = send(desk, HEALTH, GARBAGE)
+@pytest.mark.parametrize("method", ["ModelMetadata", "ModelInfer"])
+@pytest.mark.parametrize("letter", ["m", "\N{SNOWMAN}"])
+def test_a_name_that_is_too_long_to_repeat_is_cut_and_its_status_arrives(desk: Desk, method: str, letter: str) -> None:
+    """Whole, it would be more metadata than a client takes, which then says RESOURCE_EXHAUSTED: try again."""
+    name = letter * 100_000
+    message = (
+        oip.ModelMetadataRequest(name=name) if method == "ModelMetadata" else oip.ModelInferRequest(model_name=name)
+    )
+    error = send(desk, f"{SERVICE_NAME}/{method}", message.SerializeToString())
 
-    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "Exception deserializing request!")
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert error.details().startswith(f"no model '{letter}{letter}")
+    assert LEFT_OUT in error.details()
+    assert error.details().endswith("RepositoryIndex lists those that this server has")
+    assert len(error.details().encode()) <= MESSAGE_BYTES
 
 
 def test_a_fault_has_an_id_and_the_log_has_the_rest(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,11 +1,7 @@
 """Clients that do not read: what they are owed is bounded, and others do not notice."""
 
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Self
 
 import numpy as np
 import pytest
@@ -14,24 +10,16 @@ from hypothesis import strategies as st
 
 from serving._proto import open_inference_pb2 as oip
 from serving.manifest import Manifest, read_manifest
+from serving.wire.front import SERVICE_NAME
 from serving.wire.unread import CALL_BYTES, Unread
-from tests.loadtests.http2_peer import END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, framed
 from tests.support.artefacts import FEATURES, write_lstm
+from tests.wire.deaf import Deaf, eventually
 from tests.wire.desk import SECONDS, UNREAD_BYTES, Desk
 
 STEPS = 4000
 ANSWER_BYTES = STEPS * 4 * 4
 """Of the output `steps`; the rest is little."""
 CALLS = 40
-NO_WINDOW = (4).to_bytes(2, "big") + (0).to_bytes(4, "big")
-"""SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2): the server may not send a byte of any answer."""
-PSEUDO = {
-    ":method": "POST",
-    ":scheme": "http",
-    ":authority": "test",
-    "content-type": "application/grpc",
-    "te": "trailers",
-}
 
 
 class Call:
@@ -51,49 +39,8 @@ def request() -> oip.ModelInferRequest:
     return made
 
 
-def headers(method: str) -> bytes:
-    """Encode what a call begins with as HPACK literals without compression (RFC 7541, section 6.2.2)."""
-    pairs = {**PSEUDO, ":path": f"/inference.GRPCInferenceService/{method}"}
-    fields = [(name.encode(), value.encode()) for name, value in sorted(pairs.items())]  # those with a colon go first
-    return b"".join(b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in fields)
-
-
-class Deaf:
-    """A connection that asks once, on either method, and takes no answer."""
-
-    def __init__(self, port: int, method: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), SECONDS)
-        body = framed(request().SerializeToString())
-        self._socket.sendall(
-            PREFACE + frame(SETTINGS, content=NO_WINDOW) + frame(HEADERS, END_HEADERS, 1, headers(method))
-        )
-        parts = [body[at : at + 16384] for at in range(0, len(body), 16384)]
-        for part in parts[:-1]:
-            self._socket.sendall(frame(0, 0, 1, part))
-        self._socket.sendall(frame(0, END_STREAM, 1, parts[-1]))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def wait_for_the_end(self) -> None:
-        """Read frames until the call has been ended."""
-        received = b""
-        while True:
-            while len(received) >= 9 and len(received) >= (end := 9 + int.from_bytes(received[:3], "big")):
-                kind, flags, received = received[3], received[4], received[end:]
-                if kind == RST_STREAM or (kind == HEADERS and flags & END_STREAM):
-                    return
-            received += self._socket.recv(65536)
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, "the condition never came true"
-        threading.Event().wait(0.01)
+def deaf_to(desk: Desk, method: str) -> Deaf:
+    return Deaf(desk.port, f"/{SERVICE_NAME}/{method}", request().SerializeToString())
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +66,7 @@ def test_answers_that_nobody_reads_are_bounded_and_the_oldest_go(desk: Desk) -> 
     with ExitStack() as connections:
         deaf = []
         for _ in range(CALLS):
-            deaf.append(connections.enter_context(Deaf(desk.port, "ModelInfer")))
+            deaf.append(connections.enter_context(deaf_to(desk, "ModelInfer")))
             answer(desk)
         for connection in deaf[: CALLS - UNREAD_BYTES // ANSWER_BYTES]:
             connection.wait_for_the_end()
@@ -134,11 +81,11 @@ def test_answers_that_nobody_reads_are_bounded_and_the_oldest_go(desk: Desk) -> 
 
 def test_a_stream_that_nobody_reads_goes_when_it_is_the_oldest(desk: Desk) -> None:
     with ExitStack() as connections:
-        stream = connections.enter_context(Deaf(desk.port, "ModelStreamInfer"))
+        stream = connections.enter_context(deaf_to(desk, "ModelStreamInfer"))
         answer(desk)
         eventually(lambda: desk.unread.bytes > ANSWER_BYTES)
         for _ in range(UNREAD_BYTES // ANSWER_BYTES):
-            connections.enter_context(Deaf(desk.port, "ModelInfer"))
+            connections.enter_context(deaf_to(desk, "ModelInfer"))
             answer(desk)
 
         stream.wait_for_the_end()

@@ -11,8 +11,8 @@ AUTHORIZATION = "authorization"
 BEARER = "bearer "
 LOOPBACK = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 """How addresses of this machine begin, as gRPC writes them."""
-OPEN = frozenset({"ServerLive", "ServerReady"})
-"""Of the inference service: what probes call. Health checks are open as well."""
+OPEN = frozenset({"ServerLive", "ServerReady", "Check"})
+"""What probes call; the last is of the health service. To watch is open as well."""
 OF_THE_SERVER = frozenset({"ServerMetadata"})
 OF_ONE_MODEL = frozenset({"ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics"})
 OF_ALL_MODELS = frozenset({"RepositoryIndex"})
@@ -77,7 +77,7 @@ class Access:
         raise Unauthenticated(f"send a token as metadata: {AUTHORIZATION}: Bearer TOKEN")
 
     def check(self, method: str, message: Any, metadata: Pairs, peer: str) -> None:  # noqa: ANN401  any of the contract
-        """Let a call of the inference service through that infers nothing, or refuse it.
+        """Let a call through that infers nothing, or refuse it.
 
         Args:
             method: its name.
