@@ -162,11 +162,22 @@ class Call:
         self._core.start_server_batch(operations, then)
 
 
+Begin = Callable[[Call], None]
+"""Takes a call."""
+
+
 class Completions:
     """A thread that takes the calls of some methods of a server, and runs what was asked for when something is done."""
 
-    def __init__(
-        self, server: grpc.Server, methods: Mapping[str, Callable[[Call], None]], clock: Clock, unread: Unread
+    def __init__(  # noqa: PLR0913  the last two have defaults
+        self,
+        server: grpc.Server,
+        methods: Mapping[str, Begin],
+        clock: Clock,
+        unread: Unread,
+        *,
+        name: str = "grpc-inference",
+        accepting: int = ACCEPTING,
     ) -> None:
         """Claim the methods; the server must not have been started.
 
@@ -175,11 +186,14 @@ class Completions:
             methods: what begins a call, by full name; runs on the one thread, so it must not wait.
             clock: of deadlines.
             unread: counts the answers that clients have not taken.
+            name: of the thread.
+            accepting: calls of a method that may come while the thread is busy.
 
         Raises:
             FrontUnavailable: the installed grpcio is built otherwise than those that this was written for.
         """
         self._methods = methods
+        self._accepting = accepting
         self._clock = clock
         self.unread = unread
         self.lag = Lag()
@@ -188,7 +202,7 @@ class Completions:
         self._closed = False
         self._due = 0
         """Events to come: of each call's operations and of its status, and of each call that may come."""
-        self._thread = threading.Thread(target=self._run, name="grpc-inference")
+        self._thread = threading.Thread(target=self._run, name=name)
         try:
             self._core = cast("Any", server)._cy_server  # noqa: SLF001  see the module's docstring
             self._queue = cygrpc.CompletionQueue()
@@ -205,7 +219,7 @@ class Completions:
     def start(self) -> None:
         """Take calls; the server has been started."""
         for method, begin in self._methods.items():
-            for _ in range(ACCEPTING):
+            for _ in range(self._accepting):
                 self._accept(method, begin)
         self._thread.start()
 

@@ -1,7 +1,6 @@
 """ModelInfer and ModelStreamInfer: the calls that make batches, without a thread for each."""
 
 import threading
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,15 +30,8 @@ MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 class Front:
     """Takes both methods of a server, from `start` to `join`."""
 
-    def __init__(  # noqa: PLR0913  the parts it brings together
-        self,
-        server: grpc.Server,
-        inference: Inference,
-        access: Access,
-        *,
-        stream_slots: Slots,
-        unread: Unread,
-        others: Mapping[str, Callable[[Call], None]],
+    def __init__(
+        self, server: grpc.Server, inference: Inference, access: Access, *, stream_slots: Slots, unread: Unread
     ) -> None:
         """Claim the methods; the server must not have been started.
 
@@ -49,7 +41,6 @@ class Front:
             access: says who may call.
             stream_slots: each open stream takes one.
             unread: counts the answers that clients have not taken.
-            others: what begins calls of methods that are served on the same thread, by full name; must not wait.
 
         Raises:
             FrontUnavailable: it cannot be built on the installed grpcio.
@@ -61,7 +52,7 @@ class Front:
         self._streams_lock = threading.Lock()
         self._draining = False
         self._writers = Writers()
-        methods = {UNARY: self._begin_unary, STREAM: self._begin_stream, **others}
+        methods = {UNARY: self._begin_unary, STREAM: self._begin_stream}
         self._completions = Completions(server, methods, inference.clock, unread)
 
     def start(self) -> None:

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from serving.errors import Draining, InvalidRequest, ModelNotFound, ServingError
 from serving.wire.completions import Call
+from serving.wire.inflation import inflated
 from serving.wire.parsing import parse_as
 from serving.wire.slots import Slots
 from serving.wire.status import finish, refuse
@@ -34,8 +35,9 @@ Status = int
 class Health:
     """What is told of each service. Safe to use from any thread."""
 
-    def __init__(self, *, max_watches: int) -> None:
-        """Know no service yet, and take so many watches at a time."""
+    def __init__(self, *, max_watches: int, max_message_bytes: int) -> None:
+        """Know no service yet, and take so many watches at a time, whose messages inflate to so many bytes at most."""
+        self.max_message_bytes = max_message_bytes
         self.lock = threading.Lock()
         """Of this and of its watches; nothing that is done under it waits."""
         self._statuses: dict[str, Status] = {}
@@ -128,7 +130,8 @@ class _Watch:
             self._finish(grpc.StatusCode.UNIMPLEMENTED, f"{WATCH} takes exactly one message")
             return
         try:
-            service = parse_as(health_pb2.HealthCheckRequest, content).service
+            message = inflated(content, max_bytes=self._health.max_message_bytes)
+            service = parse_as(health_pb2.HealthCheckRequest, message).service
         except InvalidRequest as error:
             told = str(error)  # the error itself holds on to this, by the frames that it has passed
             with self._health.lock:

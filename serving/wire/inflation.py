@@ -9,18 +9,12 @@ Source: RFC 1952 (gzip), RFC 1950 (zlib, which gRPC calls deflate).
 """
 
 import zlib
-from collections.abc import Callable
-from typing import Any
-
-import grpc
 
 from serving.errors import InvalidRequest
 
 GZIP, ZLIB = b"\x1f\x8b\x08", b"\x78"
 GZIP_BITS, ZLIB_BITS = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS
 MIB = 2**20
-Handler = Any
-"""grpc.RpcMethodHandler, which is generic in the type stubs only."""
 
 
 def inflated(content: bytes, *, max_bytes: int) -> bytes:
@@ -45,26 +39,3 @@ def inflated(content: bytes, *, max_bytes: int) -> bytes:
             "(--max-message-mib); send fewer rows at a time"
         )
     return message if inflater.eof else content
-
-
-class Inflating(grpc.ServerInterceptor):
-    """Inflates the messages of the methods that grpcio's own server takes."""
-
-    def __init__(self, max_bytes: int) -> None:
-        """Take a message for none at all that would be larger than so many bytes."""
-        self._max_bytes = max_bytes
-
-    def intercept_service(self, continuation: Callable[[Any], Handler], details: Any) -> Handler:  # noqa: ANN401
-        """Return the method's handler with another way to read its messages."""
-        handler = continuation(details)
-        if handler is None:
-            return None
-        read = handler.request_deserializer
-
-        def inflate_and_read(content: bytes) -> Any:  # noqa: ANN401  a message
-            try:
-                return read(inflated(content, max_bytes=self._max_bytes))
-            except InvalidRequest:
-                return read(content)  # is no message, and is refused as that
-
-        return handler._replace(request_deserializer=inflate_and_read)

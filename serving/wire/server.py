@@ -1,21 +1,21 @@
-"""The gRPC server: inference and health watches on the front, reflection and the rest on grpcio's threads."""
+"""The gRPC server: which method is whose, and the order of start and stop."""
 
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection
 
 from serving._proto import open_inference_pb2 as oip
-from serving.wire import health
+from serving.wire import health, reflection
 from serving.wire.access import Access
+from serving.wire.completions import Completions
+from serving.wire.control import Control
 from serving.wire.front import SERVICE_NAME, Front
 from serving.wire.inference import Inference
-from serving.wire.inflation import Inflating
-from serving.wire.parsing import handlers
-from serving.wire.reflection import GuardedReflection
+from serving.wire.reflection import Reflection
 from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 from serving.wire.transport import Option
@@ -23,10 +23,11 @@ from serving.wire.unoffered import Unoffered
 from serving.wire.unread import Unread
 
 METHODS = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
-CONTROL_THREADS = 16
-"""For metadata, health checks and reflection; inference calls need none."""
-CONTROL_CALLS = 512
-"""Of those, at a time; they would otherwise queue without a bound."""
+ACCEPTING_OTHERS = 32
+"""Calls that may come at once of each method but those that infer. They are read on a thread of their own, so that
+probes are answered also when more requests come than the front can take."""
+UNKNOWN_CALLS = 512
+"""At a time, of methods that there are not."""
 HEALTH_WATCHES = 4096
 """At a time, of all clients; they need no threads. A client that balances its load has one for each connection."""
 LAST_CALLS_SECONDS = 0.2
@@ -71,30 +72,27 @@ class GrpcServer:
         self._service = service
         self._slots = inference.slots
         self._server = grpc.server(
-            ThreadPoolExecutor(max_workers=CONTROL_THREADS, thread_name_prefix="grpc"),
-            interceptors=[*([GuardedReflection(access)] if reflects else []), Inflating(inference.max_message_bytes)],
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="grpc"),  # for none of the methods below
             options=options,
-            maximum_concurrent_rpcs=CONTROL_CALLS,
+            maximum_concurrent_rpcs=UNKNOWN_CALLS,
         )
-        self._health = health.Health(max_watches=HEALTH_WATCHES)
-        self._front = Front(
-            self._server,
-            inference,
-            access,
-            stream_slots=stream_slots,
-            unread=unread,
-            others={health.WATCH: self._health.begin_watch},
-        )
-        control = [METHODS[name] for name in METHODS if hasattr(service, name)]
-        self._server.add_registered_method_handlers(SERVICE_NAME, handlers(service, control, access))
-        self._server.add_registered_method_handlers(
-            health.SERVICE.full_name, handlers(self._health, [health.CHECK], access)
-        )
-        self._server.add_generic_rpc_handlers([Unoffered(SERVICE_NAME, METHODS, access)])
+        self._health = health.Health(max_watches=HEALTH_WATCHES, max_message_bytes=inference.max_message_bytes)
+        self._control = Control(access, max_message_bytes=inference.max_message_bytes)
+        others = {
+            health.WATCH: self._health.begin_watch,
+            _path(health.CHECK): self._control.unary(health.CHECK, self._health.Check),
+        }
+        for name, method in METHODS.items():
+            if hasattr(service, name):
+                others[_path(method)] = self._control.unary(method, getattr(service, name))
         if reflects:
-            reflection.enable_server_reflection(
-                (SERVICE_NAME, health.SERVICE.full_name, reflection.SERVICE_NAME), self._server
-            )
+            services = (SERVICE_NAME, health.SERVICE.full_name, reflection.SERVICE.full_name)
+            others[_path(reflection.INFO)] = self._control.stream(reflection.INFO, Reflection(services).answer)
+        self._server.add_generic_rpc_handlers([Unoffered(SERVICE_NAME, METHODS, access)])
+        self._front = Front(self._server, inference, access, stream_slots=stream_slots, unread=unread)
+        self._others = Completions(
+            self._server, others, inference.clock, unread, name="grpc-control", accepting=ACCEPTING_OTHERS
+        )
         self.set_ready(ready=False)
         try:
             if credentials is None:
@@ -108,6 +106,7 @@ class GrpcServer:
         """Take calls; health checks are told what `set_ready` says."""
         self._server.start()
         self._front.start()
+        self._others.start()
 
     def set_ready(self, *, ready: bool) -> None:
         """Say to health checks whether calls should come here; those that come are served all the same."""
@@ -132,6 +131,14 @@ class GrpcServer:
         self._slots.wait_empty(seconds=grace_seconds)
         threading.Event().wait(LAST_CALLS_SECONDS)
         self._front.close()
+        self._others.close()
         self._health.close()
         self._server.stop(LAST_BYTES_SECONDS).wait()
         self._front.join()
+        self._others.join()
+        self._control.stop()
+
+
+def _path(method: MethodDescriptor) -> str:
+    service, _, name = method.full_name.rpartition(".")
+    return f"/{service}/{name}"

@@ -2,8 +2,6 @@
 
 import logging
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn
 
 import grpc
@@ -72,22 +70,22 @@ def message_of(error: ServingError) -> str:
     return content[:beginning].decode(errors="ignore") + LEFT_OUT + content[-end:].decode(errors="ignore")
 
 
-def abort(context: grpc.ServicerContext, error: ServingError, request_id: str | None = None) -> NoReturn:
-    """End a call of grpcio's with the error's status, its message, its reason, and the id given or sent."""
-    request_id = request_id or request_ids.sent(context.invocation_metadata())
-    name = () if request_id is None else ((request_ids.REQUEST_ID_KEY, request_id),)
-    context.set_trailing_metadata((*_metadata(error), *name))
-    context.abort(STATUS_CODES[type(error)], message_of(error))
-
-
 def finish(call: Call, error: ServingError) -> None:
-    """End a call of the front with the error's status, its message and its reason."""
+    """End a call with the error's status, its message and its reason."""
     call.finish(STATUS_CODES[type(error)], message_of(error), metadata=_metadata(error))
 
 
 def refuse(call: Call, error: ServingError) -> None:
-    """End a call of the front of which nothing has been read, with the error's status, its message and its reason."""
+    """End a call of which nothing has been read, with the error's status, its message and its reason."""
     call.refuse(STATUS_CODES[type(error)], message_of(error), metadata=_metadata(error))
+
+
+def abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
+    """End a call that grpcio took with the error's status, its message, its reason, and the id that the caller sent."""
+    request_id = request_ids.sent(context.invocation_metadata())
+    name = () if request_id is None else ((request_ids.REQUEST_ID_KEY, request_id),)
+    context.set_trailing_metadata((*_metadata(error), *name))
+    context.abort(STATUS_CODES[type(error)], message_of(error))
 
 
 def as_serving_error(error: Exception, call: Call, trace: RequestTrace | None) -> ServingError:
@@ -109,18 +107,6 @@ def as_serving_error(error: Exception, call: Call, trace: RequestTrace | None) -
             )  # fmt: skip
         return error
     return _fault(error, call.request_id, trace_id)
-
-
-@contextmanager
-def errors_as_status(context: grpc.ServicerContext) -> Iterator[None]:
-    """Turn what is raised inside into a status."""
-    try:
-        yield
-    except ServingError as error:
-        abort(context, error)
-    except Exception as error:  # noqa: BLE001  the outermost frame of a call
-        request_id = request_ids.sent(context.invocation_metadata()) or request_ids.made()
-        abort(context, _fault(error, request_id), request_id)
 
 
 def _fault(error: Exception, request_id: str, trace_id: str | None = None) -> EngineError:

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 import grpc
 
-from serving.errors import NotOffered
+from serving.errors import NotOffered, ServingError
 from serving.wire.access import Access
-from serving.wire.status import errors_as_status
+from serving.wire.status import abort
 
 _NO_SHARED_MEMORY = "it shares no memory with its clients; send tensors as bytes with the request"
 INSTEAD = {
@@ -53,11 +53,13 @@ class Unoffered(grpc.GenericRpcHandler):
         method = path.removeprefix(self._prefix)
 
         def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
-            with errors_as_status(context):
+            try:
                 self._access.client(context.invocation_metadata())
-                if method in INSTEAD:
-                    raise NotOffered(f"this server does not offer {method}: {INSTEAD[method]}")
-                raise NotOffered(f"this server does not offer this call; it has {self._offered}")
+            except ServingError as error:
+                abort(context, error)
+            if method in INSTEAD:
+                abort(context, NotOffered(f"this server does not offer {method}: {INSTEAD[method]}"))
+            abort(context, NotOffered(f"this server does not offer this call; it has {self._offered}"))
 
         # A stream may send nothing, one message or many, and none of them is read: it fits a method of any kind.
         return grpc.stream_stream_rpc_method_handler(refuse)

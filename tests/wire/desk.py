@@ -73,6 +73,9 @@ class Desk:
         self.drain = self._server.drain
         self.set_ready = self._server.set_ready
         self.health = self._server._health
+        self.control = self._server._control
+        self.load: Callable[[str], None] = lambda _: None
+        """What an administrator's call does."""
         self.port = self._server.port
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.stub = GRPCInferenceServiceStub(self.channel)

@@ -1,13 +1,27 @@
 """The table from errors to gRPC codes, and what is sent beside the code."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
+from serving._proto import open_inference_pb2 as oip
 from serving.errors import InvalidRequest, Overloaded, QueueFull, ServingError
-from serving.wire.status import STATUS_CODES, abort
+from serving.manifest import Manifest, read_manifest
+from serving.wire.status import STATUS_CODES
+from tests.support.artefacts import FEATURES, write_lstm
+from tests.wire.desk import SECONDS, Desk
+
+GOOD = oip.ModelInferRequest(
+    model_name="lstm",
+    inputs=[{"name": "x", "datatype": "FP32", "shape": (1, 1, FEATURES)}],
+    raw_input_contents=[bytes(4 * FEATURES)],
+)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return read_manifest(write_lstm(tmp_path_factory.mktemp("models")))
 
 
 def leaves(error: type[ServingError]) -> Iterator[type[ServingError]]:
@@ -40,26 +54,17 @@ def test_reasons_are_different_words() -> None:
     ],
 )
 def test_a_refusal_for_load_says_when_to_try_again_if_that_is_known(
-    error: ServingError, expected: dict[str, str]
+    manifest: Manifest, error: ServingError, expected: dict[str, str]
 ) -> None:
     """Over a real call, as a client sees it."""
 
-    def refuse(request: bytes, context: grpc.ServicerContext) -> bytes:
-        del request
-        abort(context, error)
+    def refuse() -> None:
+        raise error
 
-    server = grpc.server(ThreadPoolExecutor(max_workers=1))
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(refuse)
-    server.add_registered_method_handlers("test.Refusals", {"Refuse": handler})
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/test.Refusals/Refuse")
-            with pytest.raises(grpc.RpcError) as refused:
-                call(b"", timeout=60)
-    finally:
-        server.stop(None).wait()
+    with Desk(manifest) as desk:
+        desk.during_put = refuse
+        with pytest.raises(grpc.RpcError) as refused:
+            desk.stub.ModelInfer(GOOD, timeout=SECONDS)
 
     assert refused.value.code() is STATUS_CODES[type(error)]
     assert refused.value.details() == str(error)
