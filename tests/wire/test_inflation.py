@@ -78,7 +78,8 @@ def test_compressed_requests_are_answered(desk: Desk, compression: grpc.Compress
 
     plain, packed = (call.result() for call in calls)
     assert packed == plain
-    assert next(stream).infer_response == plain
+    streamed = next(stream).infer_response
+    assert (streamed.outputs, streamed.raw_output_contents) == (plain.outputs, plain.raw_output_contents)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
