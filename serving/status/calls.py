@@ -124,8 +124,8 @@ class Calls:
                 raise Denied(details)
             case grpc.StatusCode.UNIMPLEMENTED:
                 raise CannotLook(
-                    f"{where} is a gRPC server, but not one of the Open Inference Protocol ({details}); is this the "
-                    "port of lstm-serve?"
+                    f"{where} answers, but not by the Open Inference Protocol ({details}); is this the gRPC port of "
+                    "lstm-serve?"
                 )
         raise CannotLook(f"{where} failed: {code.name} ({details}); the server's log has more")
 

@@ -63,13 +63,13 @@ class Screen:
 
     def show(self, view: View) -> None:
         """Draw a picture."""
+        first, self._last = self._last is None, view  # before it is drawn: Ctrl-C may come in the middle of that
         if self._live is not None:
             self._live.update(_fitting(view, self._console), refresh=True)
-        else:
-            if self._last is not None:
-                self._console.print()
-            self._console.print(_picture(view, self._console, plain=not self._on_terminal))
-        self._last = view
+            return
+        if not first:
+            self._console.print()
+        self._console.print(_picture(view, self._console, plain=not self._on_terminal))
 
 
 def _picture(view: View, console: Console, *, plain: bool, hidden: int = 0) -> Group:

@@ -10,15 +10,18 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as triton
 
 from tests.socket.conftest import sequence, tensor
-from tests.socket.status_command import SECONDS, command
+from tests.socket.status_command import SECONDS, command, table
 from training.local_server import LocalServer
 
 IN_FRONT = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -156,3 +159,62 @@ def test_a_reader_that_has_enough_is_no_error(server: LocalServer) -> None:
     with running.stderr:
         assert running.stderr.read() == b""
     assert running.wait(SECONDS) == 0
+
+
+@contextmanager
+def relay(url: str) -> Iterator[tuple[int, threading.Event]]:
+    """Pass a page on from a port of its own, while the event is set; hang up otherwise."""
+    passing = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if passing.is_set():
+                with urllib.request.urlopen(url, timeout=SECONDS) as page:  # noqa: S310  loopback
+                    body = page.read()
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        passing.set()
+        yield server.server_port, passing
+        server.shutdown()
+        thread.join()
+
+
+def test_metrics_that_come_back_are_compared_with_those_before(server: LocalServer) -> None:
+    """And not with what the calls told meanwhile, which is less."""
+    with triton.InferenceServerClient(server.address) as client:
+        client.infer("alike", [tensor("x", sequence(np.random.default_rng(0), 1, 3))])
+    with relay(server.metrics_url) as (port, passing):
+        running = subprocess.Popen(
+            command(server, "--interval", "0.2", "--metrics-port", str(port)), stdout=subprocess.PIPE, text=True
+        )
+
+        def picture() -> str:
+            """Read the next one; an empty line is between two."""
+            assert running.stdout is not None
+            return "".join(iter(running.stdout.readline, "\n"))
+
+        first = picture()
+        passing.clear()
+        while "No metrics from" not in (without := picture()):
+            pass
+        passing.set()
+        while "No metrics from" in (again := picture()):
+            pass
+        running.send_signal(signal.SIGINT)
+        assert running.stdout is not None
+        running.communicate(timeout=SECONDS)
+
+    assert "figures since the start" in first
+    assert table(first)["alike/1"]["p50"] != "-"
+    assert table(without)["alike/1"]["total"] == table(first)["alike/1"]["total"]
+    assert "figures of the last" in again
+    assert (table(again)["alike/1"]["req/s"], table(again)["alike/1"]["p50"]) == ("0", "-")
+    assert running.returncode == 0

@@ -137,7 +137,10 @@ def test_a_grpc_server_of_another_kind_is_named() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        with Calls(target(port)) as calls, pytest.raises(CannotLook, match="not one of the Open Inference Protocol"):
+        with (
+            Calls(target(port)) as calls,
+            pytest.raises(CannotLook, match="answers, but not by the Open Inference Protocol"),
+        ):
             calls.server()
     finally:
         server.stop(None).wait()
