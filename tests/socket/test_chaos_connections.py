@@ -1,5 +1,6 @@
 """Too many connections, and messages that are too large: who is served goes on being served, and it passes."""
 
+import hashlib
 import resource
 import socket
 import time
@@ -205,3 +206,18 @@ def test_garbage_of_any_size_is_refused_and_costs_no_lasting_memory(server: Loca
     assert (storm.failed, storm.wrong) == ({}, {})
     assert status_bytes(process, "VmHWM") - before < 4.5 * limit
     assert status_bytes(process, "VmRSS") - before < 2.5 * limit
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelStreamInfer"])
+def test_messages_of_those_who_may_not_call_are_not_even_read(models: Path, tmp_path: Path, method: str) -> None:
+    """GRPC core holds a message of any length before it refuses it; one that nobody asks for stays with its client."""
+    tokens = tmp_path / "tokens.yaml"
+    tokens.write_text(f"- name: somebody\n  sha256: {hashlib.sha256(b'token').hexdigest()}\n  models: '*'\n")
+    with (
+        LocalServer(models, "--tokens", str(tokens)) as server,
+        grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel,
+    ):
+        before = status_bytes(server.process.pid, "VmHWM")
+        call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+        assert call.future(bytes(256 * MIB), timeout=SECONDS).code() is grpc.StatusCode.UNAUTHENTICATED
+        assert status_bytes(server.process.pid, "VmHWM") - before < 32 * MIB
