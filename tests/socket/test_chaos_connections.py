@@ -1,15 +1,18 @@
 """Too many connections, and messages that are too large: who is served goes on being served, and it passes."""
 
+import hashlib
+import json
 import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import grpc
 import pytest
 import tritonclient.grpc as triton
+import trustme
 from tritonclient.grpc import service_pb2
 
 from serving.probes import CONNECTIONS
@@ -101,6 +104,23 @@ def test_a_server_without_free_descriptors_serves_those_who_are_connected_and_do
     assert (storm.failed, storm.wrong) == ({}, {})
     assert used_meanwhile < 0.5, "a thread that spins gets as much as this one"
     assert told <= elapsed + 2
+
+
+def test_without_free_descriptors_no_model_is_taken_for_deleted(models: Path) -> None:
+    with LocalServer(models, "--model-control", "poll", "--poll-seconds", "0.1") as server:
+        process = server.process.pid
+        before = resource.prlimit(process, resource.RLIMIT_NOFILE)
+        with triton.InferenceServerClient(server.address) as client:
+            expected = expectations(client, "lstm", X, "1")["1"]
+            resource.prlimit(process, resource.RLIMIT_NOFILE, (3, before[1]))
+            server.wait_for("Too many open files.*what serves goes on serving")
+            assert expectations(client, "lstm", X, "1")["1"] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+            resource.prlimit(process, resource.RLIMIT_NOFILE, before)
+            until(lambda: read_metric(server, "lstm_ready") == 1)
+            assert expectations(client, "lstm", X, "1")["1"] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+    assert server.process.returncode == 0
+    assert not any("unloaded" in line for line in server.log)
 
 
 def work_for(seconds: float) -> None:
@@ -205,3 +225,36 @@ def test_garbage_of_any_size_is_refused_and_costs_no_lasting_memory(server: Loca
     assert (storm.failed, storm.wrong) == ({}, {})
     assert status_bytes(process, "VmHWM") - before < 4.5 * limit
     assert status_bytes(process, "VmRSS") - before < 2.5 * limit
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelStreamInfer"])
+def test_messages_of_those_who_may_not_call_are_not_even_read(models: Path, tmp_path: Path, method: str) -> None:
+    """GRPC core holds a message of any length before it refuses it; one that nobody asks for stays with its client."""
+    tokens = tmp_path / "tokens.yaml"
+    tokens.write_text(f"- name: somebody\n  sha256: {hashlib.sha256(b'token').hexdigest()}\n  models: '*'\n")
+    with (
+        LocalServer(models, "--tokens", str(tokens)) as server,
+        grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel,
+    ):
+        before = status_bytes(server.process.pid, "VmHWM")
+        call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+        assert call.future(bytes(256 * MIB), timeout=SECONDS).code() is grpc.StatusCode.UNAUTHENTICATED
+        assert status_bytes(server.process.pid, "VmHWM") - before < 32 * MIB
+
+
+def test_handshakes_that_fail_leave_the_log_to_the_server(models: Path, tmp_path: Path) -> None:
+    """GRPC core would write a line of its own for each, in no form that a collector knows, at the rate of whoever asks."""
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    key, chain = tmp_path / "key.pem", tmp_path / "chain.pem"
+    issued.private_key_pem.write_to_path(str(key))
+    issued.cert_chain_pems[0].write_to_path(str(chain))
+    flags = ("--tls-certificate", str(chain), "--tls-key", str(key), "--log-format", "json")
+    with LocalServer(models, *flags) as server:
+        for _ in range(5):
+            with connect(server.address) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                with suppress(ConnectionError):
+                    while connection.recv(MIB):  # until it is closed
+                        pass
+
+    assert [json.loads(line)["event"] for line in server.log][-3:] == ["ready", "draining", "stopped"]

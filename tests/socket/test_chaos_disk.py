@@ -220,10 +220,30 @@ def test_a_version_that_came_unreadable_serves_once_it_can_be_read(root: Path, m
     assert server.process.returncode == 0
 
 
+def test_an_administrator_is_told_what_cannot_be_read(root: Path, expected: dict, tmp_path: Path) -> None:
+    with (
+        LocalServer(root, *EXPLICIT, program=wrapped(tmp_path, by=UNPRIVILEGED)) as server,
+        triton.InferenceServerClient(server.address) as admin,
+    ):
+        (root / "lstm").chmod(0)
+        try:
+            with pytest.raises(
+                InferenceServerException, match=r"cannot be read \(Permission denied\); versions \[1\] serve"
+            ):
+                admin.load_model("lstm")
+        finally:
+            (root / "lstm").chmod(0o755)
+        assert expectations(admin, "lstm", X, "1")["1"] == pytest.approx(expected["lstm"]["1"], rel=1e-5, abs=1e-6)
+        admin.load_model("lstm")
+
+    assert server.process.returncode == 0
+
+
 def test_a_version_for_which_there_is_no_memory_is_refused_and_the_others_serve_on(root: Path, expected: dict) -> None:
     """Of address space, which runs out long before the version is read; it is loaded when there is more."""
     large = write_lstm(root, "large", hidden=1500) / "model.onnx"
     room = large.stat().st_size * 2 // 3
+    (root / "large" / "model.yaml").write_text("max_steps: 2\nmax_batch_rows: 1\n")  # warms up soon
     with LocalServer(root, *EXPLICIT) as server, triton.InferenceServerClient(server.address) as admin:
         admin.load_model("lstm")  # what a load needs besides is there
         process = server.process.pid

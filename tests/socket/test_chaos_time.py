@@ -80,7 +80,7 @@ def expected(server: LocalServer) -> dict:
         return expectations(client, "lstm", X, "1")
 
 
-def last_request(server: LocalServer) -> float:
+def told_offset(server: LocalServer) -> float:
     """Return how far the server's time of day is from the real one, by when it last answered."""
     told = read_metric(server, "lstm_last_request_timestamp_seconds", model="lstm")
     return told - time.time()  # noqa: TID251  the time of day is what is asked for
@@ -92,11 +92,11 @@ def test_a_clock_that_is_set_costs_no_request_and_bends_no_metric(
 ) -> None:
     """An hour forward, two back, and right again, amid calls that have a minute each."""
     with Storm(server.address, "lstm", expected, X, CALLERS) as storm:
-        for offset in (HOUR, -HOUR, 0, HOUR, -HOUR):
-            storm.until_more(50)
+        for offset in (HOUR, -HOUR, 0):
+            storm.until_more(10)  # a call takes long: libfaketime is asked for the time at every turn
             clock.set(offset)
-            storm.until_more(50)
-            assert last_request(server) == pytest.approx(offset, abs=HOUR / 2)  # it was set
+            storm.until_more(15)
+            assert told_offset(server) == pytest.approx(offset, abs=HOUR / 2)  # it was set
 
     assert (storm.failed, storm.wrong) == ({}, {})
     answered = storm.answered["1"] + 1
@@ -110,7 +110,7 @@ def test_a_clock_that_is_set_costs_no_request_and_bends_no_metric(
 @needs_faketime
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
 def test_deadlines_are_kept_while_the_clock_is_set(server: LocalServer, clock: WallClock, step: int) -> None:
-    """One behind the engine's work that can be met is met, and one that cannot is told before that work is done."""
+    """Of those behind the engine's work, the one that can be met is met, and the one that is late is told so."""
     with grpc.insecure_channel(server.address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         running = stub.ModelInfer.future(infer_request(LONG), timeout=PATIENT_SECONDS)

@@ -63,12 +63,17 @@ class Replicas:
             server.process.kill()
             server.stop()
 
-    def start(self, index: int) -> None:
-        """Start a replica that has ended, on its port, and wait until it has answered somebody."""
+    def start(self, index: int) -> LocalServer:
+        """Start a replica that has ended, on its port."""
         port = str(self.ports[index])
         delay = str(DRAIN_DELAY_SECONDS)
         server = LocalServer(self._repository, "--grpc-port", port, "--drain-delay-seconds", delay)
         self.servers[index] = server
+        return server
+
+    def start_and_serve(self, index: int) -> None:
+        """Start a replica, and wait until it has answered somebody."""
+        server = self.start(index)
         until(lambda: read_metric(server, "lstm_requests_total", outcome="ok") > 0)
 
 
@@ -94,7 +99,7 @@ def test_a_rolling_restart_loses_no_request(replicas: Replicas, expected: dict) 
             storm.until_more(50)
             server = replicas.servers[index]
             assert server.stop() == 0
-            replicas.start(index)
+            replicas.start_and_serve(index)
         storm.until_more(50)
 
     assert (storm.failed, storm.wrong) == ({}, {})
@@ -114,7 +119,7 @@ def test_replicas_that_are_killed_behind_a_proxy_cost_no_answer_but_a_retry(
             server.process.kill()
             assert server.stop() == -signal.SIGKILL
             storm.until_more(100)
-            replicas.start(index)
+            replicas.start_and_serve(index)
         storm.until_more(100)
 
     assert not storm.wrong
