@@ -23,8 +23,8 @@ from serving.wire.unread import Unread
 
 METHODS = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
 ACCEPTING_OTHERS = 32
-"""Calls that may come at once of each method but those that infer. They are read on a thread of their own, so that probes
-are answered also when more requests come than the front can take."""
+"""Calls that may come at once of each method but those that infer. They are read on a thread of their own, so that
+probes are answered also when more requests come than the front can take."""
 UNKNOWN_CALLS = 512
 """At a time, of methods that there are not."""
 HEALTH_WATCHES = 4096
