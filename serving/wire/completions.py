@@ -4,7 +4,7 @@ grpcio's own server gives every call a thread of its pool, which waits for the r
 and the interpreter switch threads eight times per call, which takes most of its time (ARCHITECTURE.md has the figures).
 Here one thread waits for whatever happens next on any call, and an answer is sent by whoever has it. grpcio's public
 interface has no such server, so this is built on the extension module that its own Python part is built on. All that is
-used of it is in this file; everything but the methods given here stays with grpcio's server.
+used of it is in this file; grpcio's server is left with calls of methods that there are not.
 
 Source: gRPC core's completion queue (grpc/grpc.h); what grpcio's `_server.py` and `grpc.aio` do with it.
 """

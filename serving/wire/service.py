@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's methods over grpcio, but for the two that infer (`front`)."""
+"""The Open Inference Protocol's methods, but for the two that infer (`front`); `control` brings their calls."""
 
 from collections.abc import Iterable, Mapping
 from typing import Protocol

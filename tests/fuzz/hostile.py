@@ -53,6 +53,7 @@ def shapes(rng: Random, target: Target) -> Request:
         lambda: shape.__delitem__(slice(None)),
         shape.reverse,
         lambda: shape.extend([1] * rng.choice((1, 40, 400))),
+        lambda: shape.__setitem__(slice(2), [-axis for axis in shape[:2]]),  # their product is right
         overflow,
     )
     return request
@@ -219,6 +220,7 @@ def states(rng: Random, target: Target) -> Request:
         lambda: resize(rng.choice((0, 1, 15, 16, 17, wide - 4, wide + 4))),
         lambda: regrow(rng.choice((1, 2, 3, 4))),
         lambda: state.shape.__setitem__(rng.randrange(2), rng.choice(AXES)),
+        lambda: state.shape.__setitem__(slice(None), [-rows, -wide]),
         lambda: setattr(state, "datatype", rng.choice(DATATYPES)),
         lambda: raw.__setitem__(at, raw[at][:-1]),
         lambda: state.shape.append(1),

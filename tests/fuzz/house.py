@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
+import numpy as np
 
 from serving._proto import open_inference_pb2 as oip
 from serving.app import _Loader
@@ -115,6 +116,7 @@ class House:
             assert self.ended == ended + 1, "an outcome is counted for each request, and one only"
             assert self._slots._taken == 0
         assert message is not None, "what is answered was asked"
+        _check_allowed(message)
         _check_answer(message, answer)
         return None
 
@@ -138,6 +140,24 @@ def _check_refusal(error: ServingError, message: oip.ModelInferRequest | None) -
     if message is not None:
         told = oip.ModelStreamInferResponse.FromString(_failed(message, error).SerializeToString())
         assert (told.error_message, told.infer_response.id) == (text, message.id)
+
+
+def _check_allowed(message: oip.ModelInferRequest) -> None:
+    """It asked for nothing that the server does not do, and brought nothing that it must not compute with."""
+    names = [tensor.name for tensor in message.inputs]
+    assert len(set(names)) == len(names)
+    tensors: list[Any] = [*message.inputs, *message.outputs]
+    for tensor in tensors:
+        assert tensor.parameters.keys().isdisjoint({"shared_memory_region", "classification"})
+    for name, largest in (("timeout", 2**53), ("priority", 9)):
+        if name in message.parameters:
+            parameter = message.parameters[name]
+            assert 0 <= (parameter.int64_param or parameter.uint64_param) <= largest
+            assert parameter.WhichOneof("parameter_choice") in {"int64_param", "uint64_param"}
+    if "lengths" not in names:  # what lies beyond a length is never computed with
+        for tensor, content in zip(message.inputs, message.raw_input_contents, strict=False):
+            if tensor.datatype == "FP32":
+                assert np.isfinite(np.frombuffer(content, "<f4")).all()
 
 
 def _check_answer(message: oip.ModelInferRequest, answer: oip.ModelInferResponse) -> None:

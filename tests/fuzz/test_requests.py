@@ -1,7 +1,7 @@
 """A hundred thousand requests, in this process: each is answered or refused, and nothing else ever happens.
 
-Made by generators of our own and not by atheris: most of what is under test is C (protobuf's parser, numpy), of which
-its coverage sees nothing; there are no wheels of it for ARM; and the same number must be the same request on every machine.
+Made by generators of our own and not by atheris, whose coverage sees nothing of what is C here (protobuf's parser, numpy),
+which has no wheels for ARM, and whose inputs are others each time: here a number is the same request on every machine.
 
 `FUZZ_INPUTS` makes it more or fewer, `FUZZ_SEED` others. A failure names the seed, the kind and the number of its
 request; `python -m tests.fuzz.show KIND NUMBER` prints it again, and what becomes of it.
