@@ -117,7 +117,7 @@ class _Exchange:
         elif self._lasts:
             self._end(lambda: self._call.finish(grpc.StatusCode.OK))
         else:
-            text = f"{self._method.full_name} takes exactly one message"
+            text = f"{path_of(self._method)} takes exactly one message"
             self._end(lambda: self._call.finish(grpc.StatusCode.UNIMPLEMENTED, text))
 
     def _answer(self, content: bytes) -> None:
@@ -154,6 +154,12 @@ class _Exchange:
                 finish()
         if not over:
             self._control.give_back()
+
+
+def path_of(method: MethodDescriptor) -> str:
+    """Return a method's full name as calls have it."""
+    service, _, name = method.full_name.rpartition(".")
+    return f"/{service}/{name}"
 
 
 def _nothing(_: Call, __: Message) -> None:

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
 from grpc_health.v1 import health_pb2
 
 from serving._proto import open_inference_pb2 as oip
 from serving.wire import health, reflection
 from serving.wire.access import Access
 from serving.wire.completions import Completions
-from serving.wire.control import Control
+from serving.wire.control import Control, path_of
 from serving.wire.front import SERVICE_NAME, Front
 from serving.wire.inference import Inference
 from serving.wire.reflection import Reflection
@@ -80,14 +79,14 @@ class GrpcServer:
         self._control = Control(access, max_message_bytes=inference.max_message_bytes)
         others = {
             health.WATCH: self._health.begin_watch,
-            _path(health.CHECK): self._control.unary(health.CHECK, self._health.Check),
+            path_of(health.CHECK): self._control.unary(health.CHECK, self._health.Check),
         }
         for name, method in METHODS.items():
             if hasattr(service, name):
-                others[_path(method)] = self._control.unary(method, getattr(service, name))
+                others[path_of(method)] = self._control.unary(method, getattr(service, name))
         if reflects:
             services = (SERVICE_NAME, health.SERVICE.full_name, reflection.SERVICE.full_name)
-            others[_path(reflection.INFO)] = self._control.stream(reflection.INFO, Reflection(services).answer)
+            others[path_of(reflection.INFO)] = self._control.stream(reflection.INFO, Reflection(services).answer)
         self._server.add_generic_rpc_handlers([Unoffered(SERVICE_NAME, METHODS, access)])
         self._front = Front(self._server, inference, access, stream_slots=stream_slots, unread=unread)
         self._others = Completions(
@@ -137,8 +136,3 @@ class GrpcServer:
         self._front.join()
         self._others.join()
         self._control.stop()
-
-
-def _path(method: MethodDescriptor) -> str:
-    service, _, name = method.full_name.rpartition(".")
-    return f"/{service}/{name}"

@@ -8,7 +8,7 @@ REFUSALS = {
     name: re.compile(pattern, re.DOTALL)
     for name, pattern in {
         "no message": r"^the bytes that were sent are no ModelInferRequest$",
-        "no model": r"^no model '.*'; RepositoryIndex lists",
+        "no model": r"^no model '.*' is loaded; RepositoryIndex lists",
         "no version": r"^model '.*' has no version '.*'; it has \[",
         "sequence": r"^parameter 'sequence_(id|start|end)' asks the server to keep",
         "timeout": r"^parameter 'timeout' must be a whole number",
