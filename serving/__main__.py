@@ -5,10 +5,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-# gRPC core writes to stderr on its own, past our log. Of what is less than an error, clients choose when and what: a line
-# for each handshake that fails, the words of a GOAWAY, line breaks and all. It asks the environment when grpc is
-# imported, and never again. Who looks for a fault of gRPC sets it.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# gRPC core writes to stderr on its own, past our log, and clients choose when and what: a line for each handshake that
+# fails, the words of a GOAWAY, line breaks and all. It asks the environment when grpc is imported, and never again. Who
+# looks for a fault of gRPC sets it.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from serving import app, logs
 from serving.completion import completion

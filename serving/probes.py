@@ -4,6 +4,7 @@ The form of the metrics (Prometheus' text or OpenMetrics) is negotiated by prome
 """
 
 import logging
+import os
 import socket
 import sys
 import threading
@@ -40,7 +41,11 @@ class _Server(ThreadingMixIn, WSGIServer):
         """Take a connection; the base class would ask at once again for one that cannot be taken, without end."""
         try:
             return super().get_request()
-        except OSError:
+        except OSError as error:
+            log.warning(
+                "new connections wait: %s; of the descriptors, what holds them is in /proc/%d/fd",
+                error.strerror, os.getpid(), extra={"event": "connections_wait"},
+            )  # fmt: skip
             time.sleep(RETRY_SECONDS)
             raise
 

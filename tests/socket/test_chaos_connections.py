@@ -30,8 +30,8 @@ SECONDS = 60
 MIB = 2**20
 FRAME_HEADER = 9
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-FULL = "File descriptor limit reached"
-"""What gRPC core says to stderr, once a second."""
+FULL = "new connections wait: Too many open files"
+"""What the log says, ten times a minute at most."""
 IDLE = 1000
 
 
@@ -86,7 +86,6 @@ def test_a_server_without_free_descriptors_serves_those_who_are_connected_and_do
             while len(list(Path(f"/proc/{process}/fd").iterdir())) < used:  # numbers between that are free
                 waiting.enter_context(connect(server.address))
             resource.prlimit(process, resource.RLIMIT_NOFILE, (used, before[1]))
-            began = time.monotonic()
             for address in (server.address, metrics_address(server)) * 10:  # more than the callers will leave room for
                 waiting.enter_context(connect(address))
             server.wait_for(FULL)
@@ -95,7 +94,6 @@ def test_a_server_without_free_descriptors_serves_those_who_are_connected_and_do
         work_for(1.0)
         used_meanwhile = cpu_seconds(process) - used_before
         told = sum(FULL in line for line in server.log)
-        elapsed = time.monotonic() - began
         resource.prlimit(process, resource.RLIMIT_NOFILE, before)
 
     assert read_metric(server, "lstm_requests_total", outcome="ok") > 200
@@ -103,7 +101,7 @@ def test_a_server_without_free_descriptors_serves_those_who_are_connected_and_do
         until(client.is_server_live)
     assert (storm.failed, storm.wrong) == ({}, {})
     assert used_meanwhile < 0.5, "a thread that spins gets as much as this one"
-    assert told <= elapsed + 2
+    assert 1 <= told <= 10
 
 
 def test_without_free_descriptors_no_model_is_taken_for_deleted(models: Path) -> None:
