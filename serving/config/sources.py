@@ -59,7 +59,11 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     try:
         config = ServerConfig(**{field: value for field, value in values.items() if field in origins})
     except ValidationError as error:
-        problems += [_describe(each["loc"], each["msg"], each["input"], origins) for each in error.errors()]
+        problems += [
+            _describe(each["loc"], each["msg"], each["input"], origins)
+            for each in error.errors()
+            if not set(each["loc"]) & set(empty)
+        ]
     if problems:
         raise ConfigError("\n".join(problems))
     return Settings(config, origins)

@@ -34,6 +34,7 @@ REPOSITORY = "--model-repository=m"
         (["--max-unread-mib=9", "--max-message-mib=10"], "--max-unread-mib is 9, and must hold one message (10, "),
         (["--max-inflight-per-client=9", "--max-inflight-requests=8"], "--max-inflight-per-client is 9, and all"),
         (["--tokens="], "--tokens: is empty; give a value, or leave it out"),
+        (["--model-repository="], "--model-repository: is empty; give a value, or leave it out"),
     ],
 )
 def test_a_flag_that_cannot_be_meant(arguments: list[str], problem: str) -> None:
