@@ -14,6 +14,7 @@ import grpc
 from prometheus_client import disable_created_metrics, make_wsgi_app
 
 from serving import __version__
+from serving.allocator import tune_allocator
 from serving.batching import Batcher, CostModel, EqualLengths, Fifo, Stepwise, WholeSequence
 from serving.batching import Policy as BatchingPolicy
 from serving.clock import Clock, SystemClock
@@ -67,6 +68,7 @@ def run(config: ServerConfig) -> None:
         OSError: a port is taken.
     """
     threading.excepthook = _die
+    tune_allocator()
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series of every counter
     budget = read_cpu_budget()
     threads = config.threads or budget.threads

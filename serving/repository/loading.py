@@ -5,14 +5,13 @@ only then do requests go to the new one, and the old one is drained. Whatever is
 one in service.
 """
 
-import ctypes
-import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from serving.allocator import return_memory
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import ArtifactError, EngineUnavailable
 from serving.manifest import Manifest, read_manifest
@@ -235,7 +234,7 @@ class Loading:
             )  # fmt: skip
         leaving.clear()
         del loaded
-        _return_memory()
+        return_memory()
 
 
 def _wanted(policy: Policy, versions: Iterable[int]) -> Iterator[int]:
@@ -244,11 +243,3 @@ def _wanted(policy: Policy, versions: Iterable[int]) -> Iterator[int]:
     if isinstance(policy.versions, tuple):
         return (number for number in newest_first if number in policy.versions)
     return iter(newest_first)
-
-
-def _return_memory() -> None:
-    """Hand free pages back to the system: glibc keeps what an engine had allocated in small pieces."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

@@ -7,7 +7,7 @@ thread is taken when there is something to do, and nothing is waited for on it.
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serving.errors import ServingError
 from serving.wire.access import Access
+from serving.wire.access.rights import OPEN
 from serving.wire.completions import Call
 from serving.wire.inflation import inflated
 from serving.wire.parsing import parse_as
@@ -24,6 +25,8 @@ from serving.wire.slots import Slots
 from serving.wire.status import as_serving_error, finish, refuse
 
 THREADS = 16
+PROBE_THREADS = 2
+"""Of those, for what probes call: an administrator's load takes as long as the model does."""
 CALLS = 512
 """At a time, of all clients."""
 
@@ -39,7 +42,8 @@ class Control:
         self.max_message_bytes = max_message_bytes
         self._access = access
         self._slots = Slots(CALLS, what="calls other than inference are open", setting="as many as this server takes")
-        self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="control")
+        self._threads = ThreadPoolExecutor(max_workers=THREADS - PROBE_THREADS, thread_name_prefix="control")
+        self._probes = ThreadPoolExecutor(max_workers=PROBE_THREADS, thread_name_prefix="probe")
 
     def unary(self, method: MethodDescriptor, behave: Behave) -> Callable[[Call], None]:
         """Return what begins calls of a method that takes one message and gives one."""
@@ -47,7 +51,12 @@ class Control:
         def check(call: Call, message: Message) -> None:
             self._access.check(method.name, message, call.metadata, call.peer)
 
-        return lambda call: self._begin(call, _Exchange(call, self, method, behave, check=check, lasts=False))
+        threads = self._probes if method.name in OPEN else self._threads
+
+        def begin(call: Call) -> None:
+            self._begin(call, _Exchange(call, self, method, behave, check=check, threads=threads, lasts=False))
+
+        return begin
 
     def stream(self, method: MethodDescriptor, behave: Behave) -> Callable[[Call], None]:
         """Return what begins calls of a method that answers each message with one, for all whom the server knows."""
@@ -58,17 +67,15 @@ class Control:
             except ServingError as error:
                 refuse(call, error)
             else:
-                self._begin(call, _Exchange(call, self, method, behave, check=_nothing, lasts=True))
+                threads = self._threads
+                self._begin(call, _Exchange(call, self, method, behave, check=_nothing, threads=threads, lasts=True))
 
         return begin
 
     def stop(self) -> None:
         """Begin nothing more; all calls have ended."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def do(self, job: Callable[[bytes], None], content: bytes) -> None:
-        """Have a thread do a call's job."""
-        self._threads.submit(job, content)
+        for threads in (self._threads, self._probes):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def give_back(self) -> None:
         """Take that a call is over."""
@@ -94,6 +101,7 @@ class _Exchange:
         behave: Behave,
         *,
         check: Callable[[Call, Message], None],
+        threads: Executor,
         lasts: bool,
     ) -> None:
         self._call = call
@@ -102,6 +110,7 @@ class _Exchange:
         self._kind = GetMessageClass(method.input_type)
         self._behave = behave
         self._check = check
+        self._threads = threads
         self._lasts = lasts
         self._lock = threading.Lock()
         self._over = False
@@ -113,7 +122,7 @@ class _Exchange:
 
     def _received(self, content: bytes | None) -> None:
         if content is not None:
-            self._control.do(self._answer, content)
+            self._threads.submit(self._answer, content)
         elif self._lasts:
             self._end(lambda: self._call.finish(grpc.StatusCode.OK))
         else:

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving._proto import open_inference_pb2 as oip
 from serving.manifest import Manifest, read_manifest
-from serving.wire.control import THREADS
+from serving.wire.control import PROBE_THREADS, THREADS
 from serving.wire.front import SERVICE_NAME
 from tests.support.artefacts import write_lstm
 from tests.wire.deaf import Deaf, eventually
@@ -117,6 +117,29 @@ def test_reflection_answers_as_many_questions_as_a_call_brings_in_their_order(de
 
     assert [answer.original_request.file_containing_symbol for answer in answers] == names
     eventually(lambda: open_calls(desk) == 0)
+
+
+def test_administrators_whose_models_take_long_keep_no_probe_waiting(desk: Desk) -> None:
+    """There are more of them than threads."""
+    begun, released = threading.Semaphore(0), threading.Event()
+
+    def load(_: str) -> None:
+        begun.release()
+        assert released.wait(SECONDS)
+
+    desk.load = load
+    request = oip.RepositoryModelLoadRequest(model_name="lstm")
+    loads = [desk.stub.RepositoryModelLoad.future(request, timeout=SECONDS) for _ in range(MANY)]
+    for _ in range(THREADS - PROBE_THREADS):
+        assert begun.acquire(timeout=SECONDS)
+
+    assert desk.stub.ServerLive(oip.ServerLiveRequest(), timeout=SECONDS).live
+    assert desk.stub.ServerReady(oip.ServerReadyRequest(), timeout=SECONDS).ready
+    assert health_pb2_grpc.HealthStub(desk.channel).Check(health_pb2.HealthCheckRequest(), timeout=SECONDS).status
+
+    released.set()
+    for load_call in loads:
+        load_call.result()
 
 
 def test_a_caller_that_leaves_while_it_is_answered_leaves_its_place(desk: Desk) -> None:
