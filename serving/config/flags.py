@@ -64,13 +64,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments, unknown = made.parse_known_args(argv)
     if unknown:
         wrong = unknown[0].partition("=")[0]
-        known = [
-            STATUS,
-            "--print-config",
-            "--print-completion",
-            "--version",
-            *map(flag_name, ServerConfig.model_fields),
-        ]
+        known = [STATUS, *made._option_string_actions]  # noqa: SLF001  argparse has no other way to them
         made.error(f"{wrong}: no such argument{nearest(wrong, known)}")
     return arguments
 
