@@ -22,8 +22,8 @@ DEADLINE_SECONDS = 10.0
 IN_FLIGHT = 32
 """Of a closed loop, which finds the peak."""
 MOST_IN_FLIGHT = 512
-"""Of the open loop: half of the calls that a connection may have open, since cancelled ones count there until the server
-has let them go, and gRPC core resets those beyond (REFUSED_STREAM)."""
+"""Of the open loop: half of the calls that a connection may have open. Cancelled ones count there until the server has
+let them go, and gRPC core resets those beyond (REFUSED_STREAM)."""
 ALLOWED = {
     "ordinary": {"right", "unchecked", "RESOURCE_EXHAUSTED"},
     "hurried": {"right", "unchecked", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"},
