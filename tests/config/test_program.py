@@ -33,7 +33,10 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         ),
         (["--model-repository", "m", "--grpc-p=7000"], "--grpc-p: no such argument, did you mean --grpc-port?"),
         (["--model-repository", "m", "models"], "models: no such argument"),
-        (["--model-repository", "m", "--no-reflecton"], "--no-reflecton: no such argument, did you mean --no-reflection?"),
+        (
+            ["--model-repository", "m", "--no-reflecton"],
+            "--no-reflecton: no such argument, did you mean --no-reflection?",
+        ),
         (["--model-repository"], "--model-repository: expected one argument"),
         (["statsu", "localhost"], "statsu: no such argument, did you mean status?"),
         (["--print-completion", "csh"], "--print-completion: invalid choice: 'csh'"),
