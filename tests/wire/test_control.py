@@ -54,6 +54,24 @@ class Silent:
             self._messages.put(None)
 
 
+class Loads:
+    """An administrator's calls that load a model until they are released; some have begun to."""
+
+    def __init__(self, desk: Desk, count: int, *, begun: int) -> None:
+        self.released = threading.Event()
+        at_work = threading.Semaphore(0)
+
+        def load(_: str) -> None:
+            at_work.release()
+            assert self.released.wait(SECONDS)
+
+        desk.load = load
+        request = oip.RepositoryModelLoadRequest(model_name="lstm")
+        self.calls = [desk.stub.RepositoryModelLoad.future(request, timeout=SECONDS) for _ in range(count)]
+        for _ in range(begun):
+            assert at_work.acquire(timeout=SECONDS)
+
+
 def open_calls(desk: Desk) -> int:
     return desk.control._slots._taken
 
@@ -121,58 +139,34 @@ def test_reflection_answers_as_many_questions_as_a_call_brings_in_their_order(de
 
 def test_administrators_whose_models_take_long_keep_no_probe_waiting(desk: Desk) -> None:
     """There are more of them than threads."""
-    begun, released = threading.Semaphore(0), threading.Event()
-
-    def load(_: str) -> None:
-        begun.release()
-        assert released.wait(SECONDS)
-
-    desk.load = load
-    request = oip.RepositoryModelLoadRequest(model_name="lstm")
-    loads = [desk.stub.RepositoryModelLoad.future(request, timeout=SECONDS) for _ in range(MANY)]
-    for _ in range(THREADS - PROBE_THREADS):
-        assert begun.acquire(timeout=SECONDS)
+    loads = Loads(desk, MANY, begun=THREADS - PROBE_THREADS)
 
     assert desk.stub.ServerLive(oip.ServerLiveRequest(), timeout=SECONDS).live
     assert desk.stub.ServerReady(oip.ServerReadyRequest(), timeout=SECONDS).ready
     assert health_pb2_grpc.HealthStub(desk.channel).Check(health_pb2.HealthCheckRequest(), timeout=SECONDS).status
 
-    released.set()
-    for load_call in loads:
-        load_call.result()
+    loads.released.set()
+    for call in loads.calls:
+        call.result()
 
 
 def test_a_caller_that_leaves_while_it_is_answered_leaves_its_place(desk: Desk) -> None:
     """The work itself cannot be taken back; it is all that is left of the call."""
-    begun, released = threading.Event(), threading.Event()
-
-    def load(_: str) -> None:
-        begun.set()
-        assert released.wait(SECONDS)
-
-    desk.load = load
-    call = desk.stub.RepositoryModelLoad.future(oip.RepositoryModelLoadRequest(model_name="lstm"), timeout=SECONDS)
-    assert begun.wait(SECONDS)
+    loads = Loads(desk, 1, begun=1)
+    (call,) = loads.calls
 
     call.cancel()
 
     eventually(lambda: open_calls(desk) == 0)
-    released.set()
+    loads.released.set()
     check_answered(desk)
 
 
 def test_a_server_that_stops_does_not_wait_for_what_an_administrator_asked_for(desk: Desk) -> None:
-    begun, released = threading.Event(), threading.Event()
-
-    def load(_: str) -> None:
-        begun.set()
-        assert released.wait(SECONDS)
-
-    desk.load = load
-    call = desk.stub.RepositoryModelLoad.future(oip.RepositoryModelLoadRequest(model_name="lstm"), timeout=SECONDS)
-    assert begun.wait(SECONDS)
+    loads = Loads(desk, 1, begun=1)
+    (call,) = loads.calls
 
     desk.stop()
 
     assert call.code() is not grpc.StatusCode.OK
-    released.set()
+    loads.released.set()
