@@ -4,7 +4,6 @@ import itertools
 import logging
 import os
 import signal
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +35,7 @@ from serving.repository import Repository
 from serving.repository.control import ModelControl
 from serving.repository.loading import Loading
 from serving.runner import Runner
+from serving.stop_signal import StopSignal
 from serving.wire.access import Access, Tokens
 from serving.wire.inference import Inference
 from serving.wire.server import GrpcServer
@@ -115,7 +115,7 @@ def run(config: ServerConfig) -> None:
         )
         service = ControlService(repository, control, metrics)
         server = _server(config, inference, service, clock)  # not before: an open port says that it serves
-        stop = _StopSignal()
+        stop = StopSignal()
         server.start()
         readiness.begin(server)
         log.info(
@@ -286,31 +286,6 @@ def _open_tracer(config: ServerConfig, clock: Clock) -> "OpenTelemetry | None":
         endpoint.host, endpoint.port, config.tracing_sample_ratio, extra={"event": "tracing"},
     )  # fmt: skip
     return OpenTelemetry(url, sample_ratio=config.tracing_sample_ratio, clock=clock)
-
-
-class _StopSignal:
-    """SIGTERM or SIGINT, once; a second SIGINT (an impatient Ctrl-C) kills.
-
-    The kernel may hand a signal to any thread, and Python runs handlers in the main thread only, when it next wakes. So
-    the main thread waits on the wake-up descriptor, which is written in whichever thread the signal arrives.
-    """
-
-    def __init__(self) -> None:
-        self._read, self._write = socket.socketpair()
-        self._write.setblocking(False)
-        signal.set_wakeup_fd(self._write.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-
-    def wait(self, *, seconds: float | None = None) -> int | None:
-        """Block the main thread until a signal, and return its number; None when the seconds are over first."""
-        self._read.settimeout(seconds)
-        try:
-            number = self._read.recv(1)[0]
-        except TimeoutError:
-            return None
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        return number
 
 
 def _die(failure: threading.ExceptHookArgs) -> None:

@@ -6,32 +6,20 @@ Touches the engine and the answers in the making, never the batcher; called outs
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from serving.batching import Batch, Span
 from serving.clock import Clock
 from serving.engine.base import Engine
 from serving.errors import EngineError
 from serving.inbox import EngineCall, Trace
+from serving.reports import ExecutionMetrics
 from serving.tensors import Layout, Part
 
 log = logging.getLogger(__name__)
-
-
-class ExecutionMetrics(Protocol):
-    """What is reported of engine calls, as they happen."""
-
-    def batch_started(self, batch: Batch, *, waits_ns: Sequence[int]) -> None:
-        """An engine call begins; the requests whose first it is have waited so long."""
-
-    def batch_ran(self, batch: Batch, *, pack_ns: int, engine_ns: int, scatter_ns: int) -> None:
-        """An engine call ended well; its three parts took so long."""
-
-    def batch_failed(self, batch: Batch) -> None:
-        """An engine call raised."""
 
 
 class Work(NamedTuple):

@@ -8,8 +8,7 @@ library.
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
 
 from serving.batching import NEVER_NS, Batch, Batcher, Ticket
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
@@ -17,33 +16,15 @@ from serving.engine.base import Engine
 from serving.engine.priority import compute_in_the_background
 from serving.engine.turns import Member, Turns
 from serving.errors import Cancelled, DeadlineExceeded, ServingError
-from serving.execution import Execution, ExecutionMetrics, Work
+from serving.execution import Execution, Work
 from serving.inbox import Reply, Trace
 from serving.manifest import Manifest
 from serving.policy import Policy
 from serving.refusals import error_of
+from serving.reports import RunnerMetrics
 from serving.tensors import Answer, Layout, Part, Rows
 
 MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
-
-
-class RunnerMetrics(ExecutionMetrics, Protocol):
-    """What a runner reports, as it happens."""
-
-    def watch(
-        self,
-        *,
-        waiting_rows: Callable[[], float],
-        live_rows: Callable[[], float],
-        backlog_seconds: Callable[[], float],
-    ) -> None:
-        """Take what tells, at any time, the rows that wait, the rows accepted, and their work's predicted seconds."""
-
-    def rows_done(self, rows: int) -> None:
-        """So many rows' outputs are going to be handed out."""
-
-    def cost_learned(self, batch: Batch, *, seconds: float) -> None:
-        """A call took so long, from when the engine was free for it until it was over."""
 
 
 class _Request:

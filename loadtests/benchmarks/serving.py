@@ -20,13 +20,13 @@ from export.artefact import tool_versions
 from export.errors import ExportError
 from export.job import now
 from export.proving.latency import describe_cpu
+from loadtests.benchmarks.serving_figures import Figure
 from loadtests.benchmarks.serving_measuring import CLIENT_CORE, SERVER_CORE, Target
 from loadtests.benchmarks.serving_models import MEDIUM, TINY, WIDE, write_models
 from loadtests.benchmarks.serving_overload import Overload, overload
 from loadtests.benchmarks.serving_show import plot, show
 from loadtests.benchmarks.serving_workloads import (
     Bench,
-    Figure,
     idle_server,
     mixed_lengths,
     on_and_off,

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loadtests.benchmarks.serving_figures import MILLISECONDS
 from loadtests.benchmarks.serving_measuring import Job
 from loadtests.benchmarks.serving_models import MEDIUM, REQUESTS, TINY, WIDE, Size, lengths_of
-from loadtests.benchmarks.serving_workloads import MILLISECONDS, Bench
+from loadtests.benchmarks.serving_workloads import Bench
 
 DEADLINES = 3.0
 """Of a request, over what the median one takes at the peak."""

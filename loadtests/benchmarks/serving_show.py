@@ -7,8 +7,8 @@ from matplotlib.figure import Figure as Canvas
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.benchmarks.serving_figures import Figure
 from loadtests.benchmarks.serving_overload import Overload
-from loadtests.benchmarks.serving_workloads import Figure
 
 STYLES = {"met": "green", "missed": "bold red", "no target": "dim"}
 COLOURS = {"met": "#1f77b4", "missed": "#d62728", "no target": "#9aa0a6"}

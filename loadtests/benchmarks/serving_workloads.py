@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from loadtests.benchmarks.serving_engine import best_batch, engine_seconds
+from loadtests.benchmarks.serving_figures import MILLISECONDS, Figure, figure, latencies
 from loadtests.benchmarks.serving_measuring import SERVER_CORE, Job, Run, Target, floor, load
 from loadtests.benchmarks.serving_models import (
     MEDIUM,
@@ -27,39 +27,6 @@ from loadtests.benchmarks.serving_models import (
 CALLERS = 64
 TINY_STEPS, MEDIUM_STEPS, WIDE_STEPS = 60, 100, 20
 SHORT_STEPS = 100
-MILLISECONDS = 1e3
-
-Verdict = Literal["met", "missed", "no target"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One figure, the median of the turns.
-
-    Attributes:
-        workload: what was asked.
-        measure: what was measured, with its unit.
-        value: of it.
-        lowest: of the turns.
-        highest: of the turns.
-        target: to reach, None if it is told only.
-        at_least: whether more is better.
-    """
-
-    workload: str
-    measure: str
-    value: float
-    lowest: float
-    highest: float
-    target: float | None = None
-    at_least: bool = True
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether the target was met."""
-        if self.target is None:
-            return "no target"
-        return "met" if (self.value >= self.target) is self.at_least or self.value == self.target else "missed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,19 +126,19 @@ def tiny(bench: Bench) -> list[Figure]:
     figures = []
     for way in ways:
         name = f"W1 {way}"
-        figures += _latencies(name, runs[way])
+        figures += latencies(name, runs[way])
         rates = [run.rate * seconds for run, seconds in zip(runs[way], engine, strict=True)]
-        figures.append(_figure(name, "requests/s over engine limit", rates))
+        figures.append(figure(name, "requests/s over engine limit", rates))
         for kind, words in ((" floor, threads", "grpcio's empty server"), (" floor, ours", "our empty front")):
             ratios = [
                 mine.cpu_per_request / (empty.cpu_per_request + seconds)
                 for mine, empty, seconds in zip(runs[way], runs[way + kind], engine, strict=True)
             ]
-            figures.append(_figure(name, f"CPU over ({words} + engine)", ratios, target=1.2, at_least=False))
+            figures.append(figure(name, f"CPU over ({words} + engine)", ratios, target=1.2, at_least=False))
     floors = [name for name in runs if "floor" in name]
     cpu = {name: [run.cpu_per_request * 1e6 for run in runs[name]] for name in floors}
-    figures += [_figure(f"W1 {name}", "CPU per request, us", values) for name, values in cpu.items()]
-    figures.append(_figure("W1 engine", "CPU per request, us", [seconds * 1e6 for seconds in engine]))
+    figures += [figure(f"W1 {name}", "CPU per request, us", values) for name, values in cpu.items()]
+    figures.append(figure("W1 engine", "CPU per request, us", [seconds * 1e6 for seconds in engine]))
     return figures
 
 
@@ -183,8 +150,8 @@ def steady(bench: Bench) -> list[Figure]:
         turn = {model: bench.closed(model, MEDIUM, lengths)}
         runs, limits = bench.turns_and_limits(turn, partial(bench.limit, model, MEDIUM, MEDIUM_STEPS))
         ratios = [run.rate * MEDIUM_STEPS / limit for run, limit in zip(runs[model], limits, strict=True)]
-        figures.append(_figure(name, "requests/s over engine limit", ratios, target=target))
-        figures += _latencies(name, runs[model])
+        figures.append(figure(name, "requests/s over engine limit", ratios, target=target))
+        figures += latencies(name, runs[model])
     return figures
 
 
@@ -199,10 +166,10 @@ def mixed_lengths(bench: Bench) -> list[Figure]:
     gains = [mine / theirs for mine, theirs in zip(ours, fifo, strict=True)]
     shares = [rate / limit for rate, limit in zip(ours, limits, strict=True)]
     return [
-        _figure("W3", "real steps/s over FIFO and padding", gains, target=1.7),
-        _figure("W3", "real steps/s over engine limit without padding", shares, target=0.70),
-        *_latencies("W3", runs["medium"]),
-        *_latencies("W3 FIFO and padding", runs["medium-fifo"]),
+        figure("W3", "real steps/s over FIFO and padding", gains, target=1.7),
+        figure("W3", "real steps/s over engine limit without padding", shares, target=0.70),
+        *latencies("W3", runs["medium"]),
+        *latencies("W3 FIFO and padding", runs["medium-fifo"]),
     ]
 
 
@@ -217,9 +184,9 @@ def outliers(bench: Bench) -> list[Figure]:
     ratios = [mine / theirs for mine, theirs in zip(short["mixed"], short["plain"], strict=True)]
     long = [run.percentile(99, among=np.array(mixed)[run.index] == OUTLIER_STEPS) for run in runs["mixed"]]
     return [
-        _figure("W4", "p99 of short requests over theirs without long ones", ratios, target=2.0, at_least=False),
-        _figure("W4", "p99 of short requests, ms", [each * MILLISECONDS for each in short["mixed"]]),
-        _figure("W4", "p99 of long requests, ms", [each * MILLISECONDS for each in long]),
+        figure("W4", "p99 of short requests over theirs without long ones", ratios, target=2.0, at_least=False),
+        figure("W4", "p99 of short requests, ms", [each * MILLISECONDS for each in short["mixed"]]),
+        figure("W4", "p99 of long requests, ms", [each * MILLISECONDS for each in long]),
     ]
 
 
@@ -234,7 +201,7 @@ def on_and_off(bench: Bench) -> list[Figure]:
         lengths = [steps] * REQUESTS
         runs = bench.turns({name: bench.closed(name, size, lengths) for name in (model, f"{model}-off")})
         gains = [on.rate / off.rate for on, off in zip(runs[model], runs[f"{model}-off"], strict=True)]
-        figures.append(_figure(f"batching, {size.hidden} wide", "requests/s on over off", gains))
+        figures.append(figure(f"batching, {size.hidden} wide", "requests/s on over off", gains))
     return figures
 
 
@@ -268,12 +235,12 @@ def _idle_server(bench: Bench, workload: str, model: str, size: Size, steps: int
     added = [ours - working for ours, working in zip(median["ours"], median["working"], strict=True)]
     warm = [ours - empty - engine for ours, empty in zip(median["ours"], median["empty"], strict=True)]
     return [
-        _figure(workload, "added to grpcio with the engine in its handler, ms", added, target=0.3, at_least=False),
-        _figure(workload, "added to grpcio's empty server and the engine, ms", warm),
-        _figure(workload, "p50, ms", median["ours"]),
-        _figure(workload, "p50 of grpcio with the engine in its handler, ms", median["working"]),
-        _figure(workload, "p50 of grpcio's empty server, ms", median["empty"]),
-        _figure(workload, "engine, ms", [engine]),
+        figure(workload, "added to grpcio with the engine in its handler, ms", added, target=0.3, at_least=False),
+        figure(workload, "added to grpcio's empty server and the engine, ms", warm),
+        figure(workload, "p50, ms", median["ours"]),
+        figure(workload, "p50 of grpcio with the engine in its handler, ms", median["working"]),
+        figure(workload, "p50 of grpcio's empty server, ms", median["empty"]),
+        figure(workload, "engine, ms", [engine]),
     ]
 
 
@@ -286,28 +253,3 @@ def on_core(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _latencies(workload: str, runs: Sequence[Run]) -> list[Figure]:
-    figures = [_figure(workload, "requests/s", [run.rate for run in runs])]
-    for percent in (50, 99, 99.9, 100):
-        word = "max" if percent == 100 else f"p{percent:g}"
-        figures.append(_figure(workload, f"{word}, ms", [run.percentile(percent) * MILLISECONDS for run in runs]))
-    figures.append(_figure(workload, "CPU per request, us", [run.cpu_per_request * 1e6 for run in runs]))
-    figures.append(_figure(workload, "rows per engine call", [run.rows_per_call for run in runs]))
-    figures.append(_figure(workload, "padding efficiency", [run.padding_efficiency for run in runs]))
-    return figures
-
-
-def _figure(
-    workload: str, measure: str, values: Sequence[float], *, target: float | None = None, at_least: bool = True
-) -> Figure:
-    return Figure(
-        workload=workload,
-        measure=measure,
-        value=float(np.median(values)),
-        lowest=min(values),
-        highest=max(values),
-        target=target,
-        at_least=at_least,
-    )

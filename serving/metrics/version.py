@@ -13,7 +13,7 @@ ERROR = "error"
 
 
 class VersionMetrics:
-    """The series of one model version; what its runner reports to (`serving.runner.RunnerMetrics`).
+    """The series of one model version; what its runner reports to (`serving.reports.RunnerMetrics`).
 
     All of them are there from the start, so that the first refusal is an increase and not a new series. They may be
     reported to after `remove`: nobody sees it.

@@ -11,7 +11,8 @@ from serving.clock import NANOSECONDS_PER_SECOND
 from serving.errors import Draining, Overloaded, ServingError
 from serving.wire.access import Access
 from serving.wire.completions import Call, Completions
-from serving.wire.inference import OK, Inference, Pending
+from serving.wire.inference import Inference
+from serving.wire.pending import OK, Pending
 from serving.wire.slots import Slots
 from serving.wire.status import STATUS_CODES, as_serving_error, finish, refuse
 from serving.wire.streams import Stream

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from serving.wire.inference import Pending
+from serving.wire.pending import Pending
 
 Job = Callable[[], None]
 

@@ -17,7 +17,7 @@ from serving.manifest import read_manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
 from serving.repository import Model, Repository
-from serving.wire.inference import Inference, Pending
+from serving.wire.inference import Inference
 from serving.wire.slots import Slots
 from serving.wire.status import MESSAGE_BYTES, STATUS_CODES, message_of
 from serving.wire.streams import _failed
@@ -28,6 +28,7 @@ from tests.support.artefacts import write_ctc, write_lstm, write_two_inputs
 if TYPE_CHECKING:
     from serving.runner import Runner
     from serving.wire.completions import Call
+    from serving.wire.pending import Pending
 
 TICK_NS = 1_000_000
 ITEM_BYTES = {"FP32": 4, "INT64": 8, "UINT8": 1}

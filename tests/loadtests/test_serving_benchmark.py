@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.benchmarks import serving
+from loadtests.benchmarks.serving_figures import Figure
 from loadtests.benchmarks.serving_measuring import Job, Run, Target, load
 from loadtests.benchmarks.serving_models import (
     LENGTH_BYTES,
@@ -21,7 +22,6 @@ from loadtests.benchmarks.serving_models import (
     write_models,
     write_requests,
 )
-from loadtests.benchmarks.serving_workloads import Figure
 from serving._proto import open_inference_pb2 as oip
 from training.local_server import LocalServer
 

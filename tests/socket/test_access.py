@@ -1,13 +1,10 @@
 """Who may call what: every call of the service, with every kind of token."""
 
-import hashlib
-import os
 import re
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import numpy as np
@@ -23,26 +20,12 @@ from tritonclient.utils import InferenceServerException
 from tests.socket.conftest import read_metric, sequence, tensor
 from tests.socket.readme import ROOT
 from tests.socket.test_overload import until
+from tests.socket.tokens import OK, SECONDS, Answer, Entry, bearer, call, infer_request
 from tests.support.artefacts import FEATURES, write_lstm
-from training.local_server import LSTM_SERVE, LocalServer
+from training.local_server import LocalServer
 
-OK, DENIED, UNKNOWN = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
+DENIED, UNKNOWN = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 MODEL, OTHER, ABSENT = "lstm", "other", "absent"
-SECONDS = 60
-
-
-class Entry(NamedTuple):
-    """Of the tokens' file; the token is the name with something in front."""
-
-    name: str
-    rights: dict[str, Any]
-
-    @property
-    def token(self) -> str:
-        return f"token-of-{self.name}"
-
-    def written(self) -> dict[str, Any]:
-        return {"name": self.name, "sha256": hashlib.sha256(self.token.encode()).hexdigest(), **self.rights}
 
 
 ENTRIES = (
@@ -68,13 +51,6 @@ EVERYBODY = set(CALLERS)
 KNOWN = EVERYBODY - STRANGERS
 
 
-def infer_request(model: str) -> pb.ModelInferRequest:
-    x = np.zeros((1, 2, FEATURES), "<f4")
-    request = pb.ModelInferRequest(model_name=model, raw_input_contents=[x.tobytes()])
-    request.inputs.add(name="x", datatype="FP32", shape=x.shape)
-    return request
-
-
 RIGHTS: dict[str, tuple[Any, set[str]]] = {
     "ServerLive": (pb.ServerLiveRequest(), EVERYBODY),
     "ServerReady": (pb.ServerReadyRequest(), EVERYBODY),
@@ -90,33 +66,6 @@ RIGHTS: dict[str, tuple[Any, set[str]]] = {
     "ModelInfer": (infer_request(MODEL), INFERRING),
     "ModelStreamInfer": (infer_request(MODEL), INFERRING),
 }
-
-
-def bearer(value: str | None) -> list[tuple[str, str]]:
-    return [] if value is None else [("authorization", value)]
-
-
-class Answer(NamedTuple):
-    code: grpc.StatusCode
-    details: str
-    reason: str
-
-
-def call(channel: grpc.Channel, method: str, request: Any, token: str | None) -> Answer:
-    """Return how a call ended; of a stream, how its one message did."""
-    behave = getattr(service_pb2_grpc.GRPCInferenceServiceStub(channel), method)
-    try:
-        if method != "ModelStreamInfer":
-            behave(request, metadata=bearer(token), timeout=SECONDS)
-            return Answer(OK, "", "")
-        (answer,) = behave(iter([request]), metadata=bearer(token), timeout=SECONDS)
-    except grpc.RpcError as error:
-        return Answer(error.code(), error.details(), dict(error.trailing_metadata()).get("reason", ""))
-    if not answer.error_message:
-        return Answer(OK, "", "")
-    told = answer.infer_response.parameters
-    code = grpc.StatusCode[told["grpc_status"].string_param]
-    return Answer(code, answer.error_message, told["reason"].string_param)
 
 
 @pytest.fixture(scope="module")
@@ -226,47 +175,6 @@ def test_tritonclient_sends_a_token_as_a_header(guarded: LocalServer) -> None:
             client.infer(MODEL, x)
 
 
-def test_the_file_is_read_again_and_a_bad_one_changes_nothing(models: Path, tmp_path: Path) -> None:
-    """Also for a stream that is open: its token's rights end where the file says so."""
-    kept, withdrawn, new = Entry("kept", {"models": "*"}), Entry("withdrawn", {"models": "*"}), Entry("new", {})
-    secret = tmp_path / "tokens.yaml"
-
-    def write(*entries: Entry) -> None:
-        aside = tmp_path / "aside"
-        aside.write_text(yaml.safe_dump([entry.written() for entry in entries]))
-        aside.rename(secret)
-
-    def codes(channel: grpc.Channel) -> list[grpc.StatusCode]:
-        return [
-            call(channel, "ServerMetadata", pb.ServerMetadataRequest(), f"Bearer {entry.token}").code
-            for entry in (kept, withdrawn, new)
-        ]
-
-    write(kept, withdrawn)
-    with LocalServer(models, "--tokens", str(secret)) as server, grpc.insecure_channel(server.address) as channel:
-        with triton.InferenceServerClient(server.address) as client:
-            answers: list[str] = []
-            client.start_stream(
-                lambda result, error: answers.append(str(error or (result and "ok"))),
-                headers={"authorization": f"Bearer {withdrawn.token}"},
-            )
-            x = [tensor("x", sequence(np.random.default_rng(0), 1, 3))]
-            client.async_stream_infer(MODEL, x)
-            until(lambda: answers == ["ok"])
-            assert codes(channel) == [OK, OK, UNKNOWN]
-
-            write(kept, new)
-            until(lambda: codes(channel) == [OK, UNKNOWN, OK])
-            client.async_stream_infer(MODEL, x)
-            until(lambda: len(answers) == 2)
-            assert "not known" in answers[1]
-
-        secret.write_text("- name: half")
-        until(lambda: codes(channel) == [OK, UNKNOWN, OK] and any("still hold" in line for line in server.log))
-        assert codes(channel) == [OK, UNKNOWN, OK]
-        assert read_metric(server, "lstm_requests_total", outcome="unauthenticated") == 1
-
-
 def test_without_tokens_everyone_infers_and_only_this_machine_administrates(models: Path) -> None:
     with (
         LocalServer(models, "--model-control", "explicit", "--load-model", MODEL) as server,
@@ -274,56 +182,6 @@ def test_without_tokens_everyone_infers_and_only_this_machine_administrates(mode
     ):
         for row in ("ModelInfer", "ModelStreamInfer", "RepositoryIndex", "RepositoryModelLoad"):
             assert call(channel, row, RIGHTS[row][0], None).code is OK
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (None, "cannot be read"),
-        ("", "expected a list of entries"),
-        ("[]", "at least 1 item"),
-        ("- name: a\n  sha256: not-a-hash-but-a-secret\n", "0.sha256"),
-        ('- name: a\n  sha256: "{}"\n  password: a-secret\n'.format("0" * 64), "0.password"),
-        ("- name: a\n  sha256: [a-secret\n", "not valid YAML"),
-        ('- name: a-secret\n  name: b\n  sha256: "{}"\n'.format("0" * 64), "not valid YAML in line 2"),
-        ('- name: a\n  sha256: "{0}"\n- name: b\n  sha256: "{0}"\n'.format("0" * 64), "two entries"),
-    ],
-)
-def test_a_tokens_file_that_cannot_be_used_ends_the_start_and_is_not_quoted(
-    models: Path, tmp_path: Path, content: str | None, text: str
-) -> None:
-    path = tmp_path / "tokens.yaml"
-    if content is not None:
-        path.write_text(content)
-    ended = subprocess.run(
-        [LSTM_SERVE, "--model-repository", models, "--tokens", path, "--grpc-port", "0", "--metrics-port", "0"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert ended.returncode == 1
-    assert f"--tokens {path}" in ended.stderr
-    assert text in ended.stderr
-    assert "secret" not in ended.stderr.replace(str(tmp_path), "")
-    assert "Traceback" not in ended.stderr
-
-
-def test_the_recipe_for_a_token_makes_one_that_works(models: Path, tmp_path: Path) -> None:
-    block = re.search(r"```sh\n(token=.*?)```", (ROOT / "SECURITY.md").read_text(), re.DOTALL)
-    assert block is not None
-    made = subprocess.run(
-        ["sh", "-e", "-c", block[1]], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=True
-    )
-    token = made.stdout.split()[-1]
-
-    path = str(tmp_path / "tokens.yaml")
-    with LocalServer(models, "--tokens", path) as server, grpc.insecure_channel(server.address) as channel:
-        answer = call(channel, "ServerMetadata", pb.ServerMetadataRequest(), f"Bearer {token}")
-        refused = call(channel, "ServerMetadata", pb.ServerMetadataRequest(), f"Bearer {token}0")
-    assert len(token) == 64
-    assert (answer.code, refused.code) == (OK, UNKNOWN)
 
 
 def test_one_client_cannot_take_all_places(tmp_path: Path) -> None:

@@ -108,7 +108,11 @@ def test_a_rolling_restart_loses_no_request(replicas: Replicas, expected: dict) 
 def test_replicas_that_are_killed_behind_a_proxy_cost_no_answer_but_a_retry(
     replicas: Replicas, expected: dict, tmp_path: Path
 ) -> None:
-    """SIGKILL amid calls, one replica after the other: each call ends in its answer, or in an error to retry on."""
+    """SIGKILL amid calls, one replica after the other: each call ends in its answer, or in an error to retry on.
+
+    Envoy sends again what did not reach a replica, so an error is left to nothing but a call whose answer had begun
+    when its replica was killed: one of each caller, at most.
+    """
     with (
         envoy(replicas.ports, tmp_path) as address,
         Storm(address, "lstm", expected, X, CALLERS) as storm,
@@ -124,7 +128,7 @@ def test_replicas_that_are_killed_behind_a_proxy_cost_no_answer_but_a_retry(
 
     assert not storm.wrong
     assert {text.split()[0] for text in storm.failed} <= {"StatusCode.UNAVAILABLE"}
-    assert sum(storm.answered.values()) > 10 * sum(storm.failed.values())
+    assert sum(storm.failed.values()) <= CALLERS * REPLICAS
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from serving._proto import open_inference_pb2 as oip
 from serving.manifest import Manifest, read_manifest
 from serving.wire.completions import Call
-from serving.wire.inference import Pending
+from serving.wire.pending import Pending
 from serving.wire.streams import Stream
 from tests.support.artefacts import FEATURES, write_lstm
 from tests.wire.desk import SECONDS, Desk
