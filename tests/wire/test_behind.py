@@ -1,6 +1,5 @@
 """A front that is behind: who is refused unread, who is not, and when that ends."""
 
-from collections.abc import Iterator
 from queue import SimpleQueue
 
 import grpc
@@ -8,8 +7,7 @@ import numpy as np
 import pytest
 
 from serving._proto import open_inference_pb2 as oip
-from serving.manifest import Manifest, read_manifest
-from tests.support.artefacts import FEATURES, write_lstm
+from tests.support.artefacts import FEATURES
 from tests.wire.desk import SECONDS, Desk
 
 S = 1_000_000_000
@@ -19,17 +17,6 @@ REQUEST = oip.ModelInferRequest(
     inputs=[oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=(1, 2, FEATURES))],
     raw_input_contents=[np.ones((1, 2, FEATURES), "<f4").tobytes()],
 )
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False))
-
-
-@pytest.fixture
-def desk(manifest: Manifest) -> Iterator[Desk]:
-    with Desk(manifest) as serving:
-        yield serving
 
 
 class Slow:

@@ -1,7 +1,6 @@
 """Calls other than inference: those that say nothing, or take no answer, keep nobody else from being answered."""
 
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from queue import SimpleQueue
 from typing import Any, Self
@@ -12,10 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving._proto import open_inference_pb2 as oip
-from serving.manifest import Manifest, read_manifest
 from serving.wire.control import PROBE_THREADS, THREADS
 from serving.wire.front import SERVICE_NAME
-from tests.support.artefacts import write_lstm
 from tests.wire.deaf import Deaf, eventually
 from tests.wire.desk import SECONDS, Desk
 
@@ -23,17 +20,6 @@ MANY = 2 * THREADS
 LIVE = f"/{SERVICE_NAME}/ServerLive"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 QUESTION = reflection_pb2.ServerReflectionRequest(list_services="")
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False))
-
-
-@pytest.fixture
-def desk(manifest: Manifest) -> Iterator[Desk]:
-    with Desk(manifest) as serving:
-        yield serving
 
 
 class Silent:

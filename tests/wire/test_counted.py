@@ -1,27 +1,12 @@
 """Calls that come to no model are counted as well, by why they were refused."""
 
-from collections.abc import Iterator
-
 import grpc
 import pytest
 
 from serving._proto import open_inference_pb2 as oip
-from serving.manifest import Manifest, read_manifest
-from tests.support.artefacts import write_lstm
 from tests.wire.desk import SECONDS, STREAMS, Desk
 
 REQUEST = oip.ModelInferRequest(model_name="lstm")
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False))
-
-
-@pytest.fixture
-def desk(manifest: Manifest) -> Iterator[Desk]:
-    with Desk(manifest) as serving:
-        yield serving
 
 
 def test_a_call_while_the_server_stops(desk: Desk) -> None:

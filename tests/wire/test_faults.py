@@ -1,6 +1,5 @@
 """What goes wrong inside stays inside: clients get a status and an id, never an exception's text."""
 
-from collections.abc import Iterator
 from queue import SimpleQueue
 
 import grpc
@@ -9,28 +8,15 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from serving._proto import open_inference_pb2 as oip
-from serving.manifest import Manifest, read_manifest
 from serving.wire.front import SERVICE_NAME
 from serving.wire.server import METHODS
 from serving.wire.status import LEFT_OUT, MESSAGE_BYTES
-from tests.support.artefacts import write_lstm
 from tests.wire.desk import SECONDS, Desk
 
 GARBAGE = b"\xff\xff\xff"
 OURS = [f"{SERVICE_NAME}/{name}" for name in METHODS]
 REFLECTION = f"{reflection.SERVICE_NAME}/ServerReflectionInfo"
 HEALTH = [f"{health.SERVICE_NAME}/{name}" for name in ("Check", "Watch")]
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False))
-
-
-@pytest.fixture
-def desk(manifest: Manifest) -> Iterator[Desk]:
-    with Desk(manifest) as serving:
-        yield serving
 
 
 def send(desk: Desk, method: str, content: bytes) -> grpc.RpcError:

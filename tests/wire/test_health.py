@@ -1,33 +1,18 @@
 """Health checks: what is told to whom, and that a watcher who reads nothing is nobody else's trouble."""
 
-from collections.abc import Iterator
-
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.manifest import Manifest, read_manifest
 from serving.wire.front import SERVICE_NAME
 from serving.wire.health import WATCH
 from tests.loadtests.http2_peer import DATA, framed
-from tests.support.artefacts import write_lstm
 from tests.wire.deaf import Deaf, eventually
 from tests.wire.desk import SECONDS, Desk
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 Request = health_pb2.HealthCheckRequest
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False))
-
-
-@pytest.fixture
-def desk(manifest: Manifest) -> Iterator[Desk]:
-    with Desk(manifest) as serving:
-        yield serving
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from serving._proto import open_inference_pb2 as oip
-from serving.manifest import Manifest, read_manifest
 from serving.wire.completions import Call
 from serving.wire.pending import Pending
 from serving.wire.streams import Stream
-from tests.support.artefacts import FEATURES, write_lstm
+from tests.support.artefacts import FEATURES
 from tests.wire.desk import SECONDS, Desk
 
 CALLS = 20
@@ -24,17 +23,6 @@ GOOD = oip.ModelInferRequest(
     inputs=[oip.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=(1, 2, FEATURES))],
     raw_input_contents=[np.ones((1, 2, FEATURES), "<f4").tobytes()],
 )
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False))
-
-
-@pytest.fixture
-def desk(manifest: Manifest) -> Iterator[Desk]:
-    with Desk(manifest) as serving:
-        yield serving
 
 
 @pytest.fixture(autouse=True)

@@ -9,25 +9,14 @@ import pytest
 
 from serving._proto import open_inference_pb2 as oip
 from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from serving.manifest import Manifest, read_manifest
+from serving.manifest import Manifest
 from serving.wire.streams import OUTSTANDING
 from tests.runner.house import POISON
-from tests.support.artefacts import FEATURES, write_lstm
+from tests.support.artefacts import FEATURES
 from tests.wire.desk import SECONDS, SLOTS, STREAMS, Desk
 
 S = 1_000_000_000
 Answers = Iterator[oip.ModelStreamInferResponse]
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False))
-
-
-@pytest.fixture
-def desk(manifest: Manifest) -> Iterator[Desk]:
-    with Desk(manifest) as serving:
-        yield serving
 
 
 @pytest.fixture

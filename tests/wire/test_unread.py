@@ -1,18 +1,15 @@
 """Clients that do not read: what they are owed is bounded, and others do not notice."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serving._proto import open_inference_pb2 as oip
-from serving.manifest import Manifest, read_manifest
 from serving.wire.front import SERVICE_NAME
 from serving.wire.unread import CALL_BYTES, Unread
-from tests.support.artefacts import FEATURES, write_lstm
+from tests.support.artefacts import FEATURES
 from tests.wire.deaf import Deaf, eventually
 from tests.wire.desk import SECONDS, UNREAD_BYTES, Desk
 
@@ -41,17 +38,6 @@ def request() -> oip.ModelInferRequest:
 
 def deaf_to(desk: Desk, method: str) -> Deaf:
     return Deaf(desk.port, f"/{SERVICE_NAME}/{method}", request().SerializeToString())
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return read_manifest(write_lstm(tmp_path_factory.mktemp("models"), bidirectional=False))
-
-
-@pytest.fixture
-def desk(manifest: Manifest) -> Iterator[Desk]:
-    with Desk(manifest) as serving:
-        yield serving
 
 
 def answer(desk: Desk, count: int = 1) -> None:
