@@ -1,4 +1,4 @@
-"""Replicas that are killed under streams, or all at once, behind a real Envoy: each step is answered once, and rightly."""
+"""Replicas that go under streams, or are killed all at once, behind a real Envoy: each step is answered once, and rightly."""
 
 import queue
 import signal
