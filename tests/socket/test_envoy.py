@@ -191,7 +191,7 @@ def test_a_message_that_is_too_large_never_reaches_a_replica(replicas: Replicas,
 
 
 def test_the_id_of_a_request_is_the_clients(stub: Stub) -> None:
-    mine = "a81bc81b-dead-4e5d-abff-90865d1e13b1"
+    mine = "01890a5d-ac96-774b-bcce-b302099a8057"
     call = stub.ModelInfer.future(infer_request("lstm"), timeout=SECONDS, metadata=[("x-request-id", mine)])
 
     assert call.code() is grpc.StatusCode.OK
