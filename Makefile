@@ -24,6 +24,10 @@ bench: .venv/.installed-demo ## the server against its engine's limit and grpcio
 bench-native: .venv/.installed-demo ## the native INT8 engine against onnxruntime: time, error, answers to the bit
 	$(BIN)/python -m loadtests.benchmarks.native
 
+.PHONY: bench-replicas
+bench-replicas: .venv/.installed-test ## replicas behind Envoy: what each brings until the cores are full, what Envoy costs
+	$(BIN)/python -m loadtests.benchmarks.replicas
+
 .PHONY: soak
 soak: .venv/.installed-demo ## twenty minutes of mixed traffic on the demo's models: nothing lost, nothing that grows
 	$(BIN)/python -m loadtests.soak --model-repository demo-output/models

