@@ -102,7 +102,7 @@ def test_every_reference_is_kept(resources: list[Resource]) -> None:
 
 
 def _references(spec: dict[str, Any]) -> list[tuple[str, str]]:
-    found = [("ServiceAccount", spec["serviceAccountName"])]
+    found = [("ServiceAccount", spec["serviceAccountName"])] if "serviceAccountName" in spec else []
     for container in [*spec.get("initContainers", []), *spec["containers"]]:
         for source in container.get("envFrom", []):
             found += [("ConfigMap", each["name"]) for each in (source.get("configMapRef"),) if each]
@@ -129,8 +129,9 @@ def test_every_port_of_a_service_is_a_port_of_its_pods(resources: list[Resource]
     for service in of_kind(resources, "Service"):
         pods = [t for _, t in templates if service["spec"]["selector"].items() <= t["metadata"]["labels"].items()]
         for template in pods:
-            names = {port["name"] for container in containers(template) for port in container.get("ports", [])}
-            assert {port["targetPort"] for port in service["spec"]["ports"]} <= names, label(service)
+            ports = [port for container in containers(template) for port in container.get("ports", [])]
+            known = {port.get("name") for port in ports} | {port["containerPort"] for port in ports}
+            assert {port.get("targetPort", port["port"]) for port in service["spec"]["ports"]} <= known, label(service)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
