@@ -2,5 +2,6 @@
 #
 #     docker build -f deploy/image/models.Dockerfile -t lstm-models:release-1 models
 FROM busybox:1.37.0
-COPY . /models
+# Of the user that copies it, so that nobody needs to let others read the files.
+COPY --chown=65532:65532 . /models
 USER 65532:65532
