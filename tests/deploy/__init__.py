@@ -1,0 +1,1 @@
+"""What deploy/ and the Dockerfile say agrees with the server, with Kubernetes and with itself."""
