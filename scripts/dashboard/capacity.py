@@ -13,7 +13,7 @@ _FULL = (
     ),
     Panel(
         "CPU of the budget",
-        "The budget is the cgroup's quota, or without one the threads of an engine call.",
+        "The budget is the cgroup's quota, or without one the threads of an engine call. Autoscaling aims at 65 %.",
         "timeseries",
         "percentunit",
         (
@@ -25,7 +25,7 @@ _FULL = (
                 "{{pod}}",
             ),
         ),
-        steps=(0.75, 0.95),
+        steps=(0.65, 0.95),
     ),
     Panel(
         "Engine calls at a time",

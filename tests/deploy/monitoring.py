@@ -77,9 +77,15 @@ def write_rules(folder: Path, *, keep_intervals: bool = True) -> list[Path]:
     return written
 
 
+def adapter_rule() -> dict[str, Any]:
+    """Return the rule by which the Prometheus Adapter makes a metric of pods."""
+    (rule,) = read_yaml(COMPONENTS / "hpa" / "prometheus-adapter-values.yaml")["rules"]["custom"]
+    return dict(rule)
+
+
 def adapter_query() -> str:
     """Return what the Prometheus Adapter asks for one pod's backlog, its template filled in."""
-    (rule,) = read_yaml(COMPONENTS / "hpa" / "prometheus-adapter-values.yaml")["rules"]["custom"]
+    rule = adapter_rule()
     filled = {
         "<<.Series>>": rule["seriesQuery"].partition("{")[0],
         "<<.LabelMatchers>>": f'namespace="{NAMESPACE}",pod=~"{POD}"',
@@ -106,8 +112,15 @@ def panels() -> list[dict[str, Any]]:
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
-def panel_expressions() -> Iterator[Expression]:
-    """Yield what each panel asks, with what its legend names."""
+def dashboard_expressions() -> Iterator[Expression]:
+    """Yield what fills each variable, and what each panel asks, with what its legend names."""
+    for variable in dashboard()["templating"]["list"]:
+        if variable["type"] == "query":
+            query = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+            assert query is not None, f"{variable['query']}: expected label_values(series, label)"
+            series, label = query.groups()
+            where = f"dashboard: ${variable['name']}"
+            yield Expression(where, f"count by ({label}) ({_replaced(series, VARIABLES)})", frozenset({label}))
     for panel in panels():
         for target in panel["targets"]:
             told = frozenset(re.findall(r"\{\{\s*(\w+)\s*\}\}", target.get("legendFormat", "")))
@@ -134,10 +147,13 @@ def every_expression() -> list[Expression]:
         for rule in rules()
     ]
     scaling = [
-        Expression("prometheus-adapter-values.yaml", adapter_query(), frozenset({"pod"})),
+        Expression(
+            "prometheus-adapter-values.yaml: series", adapter_rule()["seriesQuery"], frozenset({"namespace", "pod"})
+        ),
+        Expression("prometheus-adapter-values.yaml: metric", adapter_query(), frozenset({"pod"})),
         Expression("scaled-object.yaml", keda_query()),
     ]
-    return [*of_rules, *panel_expressions(), *scaling, *page_queries()]
+    return [*of_rules, *dashboard_expressions(), *scaling, *page_queries()]
 
 
 def _replaced(text: str, values: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
-from tests.deploy.monitoring import COMPONENTS, JOB, MONITORING, RULE_FILES, dashboard, read_yaml
+from tests.deploy.monitoring import COMPONENTS, JOB, MONITORING, RULE_FILES, adapter_rule, dashboard, read_yaml
 
 HPA = COMPONENTS / "hpa" / "horizontal-pod-autoscaler.yaml"
 KEDA = COMPONENTS / "keda" / "scaled-object.yaml"
@@ -80,7 +80,7 @@ def test_both_autoscalers_want_the_same() -> None:
 
 
 def test_the_autoscaler_asks_for_the_metric_that_the_adapter_makes() -> None:
-    (rule,) = read_yaml(COMPONENTS / "hpa" / "prometheus-adapter-values.yaml")["rules"]["custom"]
+    rule = adapter_rule()
     (pods,) = [metric["pods"] for metric in read_yaml(HPA)["spec"]["metrics"] if metric["type"] == "Pods"]
 
     assert "name" not in rule, "so the metric keeps its own"
