@@ -54,8 +54,9 @@ proto: .venv/.installed-test ## write serving/_proto again from proto/
 	$(BIN)/python scripts/generate_stubs.py
 
 .PHONY: docs
-docs: .venv/.installed-test ## write the table of settings in docs/configuration.md again
+docs: .venv/.installed-test ## write the table of settings in docs/configuration.md and the dashboard again
 	$(BIN)/python -m scripts.generate_configuration
+	$(BIN)/python -m scripts.dashboard
 
 .PHONY: native
 native: .venv/.installed-demo ## build the native INT8 engine again, or say why it cannot be built
