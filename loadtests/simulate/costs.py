@@ -28,7 +28,6 @@ class EngineCost(Frozen):
     row: float = Field(0.0, ge=0, description="seconds that each row adds")
     step: float = Field(ge=0, description="seconds of a step of the longest row")
     row_step: float = Field(gt=0, description="seconds that each row adds to a step")
-    turn: float = Field(0.0, ge=0, description="seconds of the runner's Python between two calls")
     noise: float = Field(0.0, ge=0, le=1)
 
     def seconds(self, rows: int, steps: int) -> float:
@@ -43,6 +42,7 @@ class FrontCost(Frozen):
     message: float = Field(0.0, ge=0, description="to read, check and queue its message")
     reply: float = Field(0.0, ge=0, description="to write its answer")
     error: float = Field(0.0, ge=0, description="to write an error in the place of an answer")
+    wake: float = Field(0.0, ge=0, description="more, each time that a thread of the front had nothing to do")
     network: float = Field(0.0, ge=0, description="on the way there and back, no core of the replica's")
 
     @property

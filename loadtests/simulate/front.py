@@ -49,6 +49,7 @@ class Front:
         self._tell_written = written
         self._unread_ns, self._message_ns = to_ns(cost.unread), to_ns(cost.message)
         self._reply_ns, self._error_ns = to_ns(cost.reply), to_ns(cost.error)
+        self._wake_ns = to_ns(cost.wake)
         self._lag = Lag()
         self._taking = Thread(WEIGHT)
         self._writing = Thread(WEIGHT)
@@ -69,14 +70,14 @@ class Front:
             self._events.append((request, False))
         if not self._takes:
             self._takes = True
-            self._next()
+            self._processor.run(self._taking, self._wake_ns, self._next)
 
     def reply(self, request: Request, outcome: Outcome) -> None:
         """Write an answer, or the error of a request that had been queued."""
         self._replies.append((request, outcome))
         if not self._writes:
             self._writes = True
-            self._write()
+            self._processor.run(self._writing, self._wake_ns, self._write)
 
     def _next(self) -> None:
         """Go on with the next event, or wait for one."""

@@ -89,7 +89,6 @@ class Replica:
         """
         self._loop = loop
         self._engine = costs.engine
-        self._turn_ns = to_ns(costs.engine.turn)
         self._noise = random.Random(seed)  # noqa: S311  no secret
         self._ended = ended
         self._max_inflight = max_inflight
@@ -169,15 +168,11 @@ class Replica:
             self._loop.at(self._alarm_ns, self._expire, self._alarm_ns)
 
     def _take_turn(self, instance: _Instance) -> None:
-        """Mirror `Runner._loop`: an instance goes on while rows wait, and is idle when none do."""
+        """Mirror `Runner._loop` and, up to the engine's call, `Runner.step`; idle when no rows wait."""
         if not self.batcher.waiting_rows:
             instance.free_since_ns = -1
             self._idle.append(instance)
             return
-        self.processor.run(instance.thread, self._turn_ns, partial(self._step, instance))
-
-    def _step(self, instance: _Instance) -> None:
-        """Mirror `Runner.step`, up to the engine's call."""
         now_ns = self._loop.now_ns
         decision = self.batcher.poll(now_ns, free_instances=self._free_instances)
         self._fail_late(decision.expired)

@@ -25,7 +25,7 @@ from loadtests.benchmarks.serving_measuring import CLIENT_CORE, SERVER_CORE
 from loadtests.benchmarks.serving_models import MEDIUM, REQUESTS, TINY, WIDE, lengths_of, write_models
 from loadtests.generator.program import build
 from loadtests.simulate.calibrate.engine import EngineBench, worst_fit
-from loadtests.simulate.calibrate.measuring import Bench, Measurements
+from loadtests.simulate.calibrate.measuring import Bench, Measurements, front_of
 from loadtests.simulate.calibrate.replay import Trace, figures_of, poisson, simulated
 from loadtests.simulate.calibrate.server import cost_of_server, server_of
 from loadtests.simulate.calibrate.show import Comparison, plot, show
@@ -61,6 +61,7 @@ class Calibrated:
     server: ServerCost
     comparisons: list[Comparison]
     worst_fit: float
+    front: dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,7 +157,9 @@ def _compare(measured: Measurements, traces: Sequence[Trace], server: ServerCost
             )
             for measure in told
         ]
-    return Calibrated(cost, server, comparisons, worst_fit(measured.calls, engine)[0])
+    stretches = {"peak": measured.peaks, "alone": measured.alone, "refused": measured.refused, **measured.replays}
+    front = {name: front_of(replays) for name, replays in stretches.items()}
+    return Calibrated(cost, server, comparisons, worst_fit(measured.calls, engine), front)
 
 
 def _write(calibrated: dict[str, Calibrated], output: Path, *, save: bool) -> None:
@@ -168,6 +171,7 @@ def _write(calibrated: dict[str, Calibrated], output: Path, *, save: bool) -> No
             name: {
                 "cost": each.cost.model_dump(),
                 "server": each.server.model_dump(),
+                "front, CPU seconds per request": each.front,
                 "largest relative error of the fitted engine cost": each.worst_fit,
                 "comparisons": [asdict(line) | {"deviation": line.deviation} for line in each.comparisons],
             }

@@ -112,11 +112,9 @@ def fit(calls: Sequence[Call]) -> EngineCost:
     return EngineCost(call=now.call, row=now.row, step=now.step, row_step=now.row_step, noise=min(1.0, fmean(spreads)))
 
 
-def worst_fit(calls: Sequence[Call], cost: EngineCost) -> tuple[float, tuple[int, int]]:
-    """Return the largest relative error of the fit against a shape's median, and the shape."""
-    errors = {shape: cost.seconds(*shape) / median(seconds) - 1 for shape, seconds in _by_shape(calls).items()}
-    worst = max(errors, key=lambda shape: abs(errors[shape]))
-    return errors[worst], worst
+def worst_fit(calls: Sequence[Call], cost: EngineCost) -> float:
+    """Return the largest relative error of the fit against a shape's median."""
+    return max((cost.seconds(*shape) / median(seconds) - 1 for shape, seconds in _by_shape(calls).items()), key=abs)
 
 
 def _by_shape(calls: Sequence[Call]) -> dict[tuple[int, int], list[float]]:

@@ -18,6 +18,8 @@ from loadtests.simulate.costs import EngineCost, FrontCost
 CALLERS = 64
 HOPELESS_US = 1
 """Of time: requests that are read, checked and refused."""
+WAKES = 2
+"""Threads of the front that are woken for a request that comes alone: to take it, and to answer it."""
 ENOUGH_UNREAD = 100
 """Calls refused unread tell what that costs."""
 UNREAD_SHARE = 1 / 3
@@ -36,6 +38,11 @@ class Replayed:
     def sent(self) -> int:
         """Requests."""
         return len(self.run.code)
+
+
+def front_of(replays: Sequence[Replayed]) -> float:
+    """Return the front's seconds of CPU per request, over all stretches."""
+    return sum(each.cpu.front for each in replays) / sum(each.sent for each in replays)
 
 
 @dataclass(slots=True)
@@ -60,23 +67,27 @@ class Measurements:
     def front(self, engine: EngineCost, *, steps: int, overload: Sequence[str]) -> FrontCost:
         """Return what the front takes for a request.
 
+        What a request costs is measured at the peak, where threads find their next work waiting; with one request at a
+        time each costs two wake-ups more. How it is shared between taking and answering is supposed: half and half.
+
         Args:
             engine: cost of calls.
             steps: of the requests that were sent one at a time.
             overload: names of the replays in which requests were refused.
         """
-        loaded = [each for name, replays in self.replays.items() if name not in overload for each in replays]
-        answered = median(each.cpu.front / each.sent for each in loaded)
-        refusal = min(answered, median(each.cpu.front / each.sent for each in self.refused))
+        answered = front_of(self.peaks)
+        idle = max(answered, front_of(self.alone))
+        wake = (idle - answered) / WAKES
+        refusal = min(answered, max(0.0, front_of(self.refused) - wake))
         unread = self._unread([each for name in overload for each in self.replays[name]], answered, refusal)
         message = (answered - unread) / 2
-        alone = median(each.run.percentile(50) for each in self.alone)
-        idle = median(each.cpu.front / each.sent for each in self.alone)
+        alone = median(each.run.percentile(10) for each in self.alone)
         return FrontCost(
             unread=unread,
             message=message,
             reply=answered - unread - message,
             error=max(0.0, refusal - unread - message),
+            wake=wake,
             network=max(0.0, alone - idle - engine.seconds(1, steps)),
         )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROBES = 500
-SCRAPES = 20
+SCRAPES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,17 @@ def server_of(models: Path) -> "Iterator[tuple[Target, float]]":
 
 
 def cpu_of(pid: int) -> Cpu:
-    """Read the CPU time of a server's threads."""
-    by_nice: dict[int, float] = {}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        fields = (task / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-        nice = int(fields[16])
-        by_nice[nice] = by_nice.get(nice, 0.0) + (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
-    least = min(by_nice)
-    return Cpu(by_nice[least], sum(seconds for nice, seconds in by_nice.items() if nice != least))
+    """Read the CPU time of a server's threads; those that have ended count to the front, as those of scrapes do."""
+    whole, level = _stat(Path(f"/proc/{pid}/stat"))
+    threads = [_stat(task / "stat") for task in Path(f"/proc/{pid}/task").iterdir()]
+    engine = sum(seconds for seconds, nice in threads if nice > level)
+    return Cpu(whole - engine, engine)
+
+
+def _stat(path: Path) -> tuple[float, int]:
+    """Return seconds of CPU, and the nice level."""
+    fields = path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS, int(fields[16])
 
 
 def requests_by_outcome(target: Target) -> dict[tuple[str, str], float]:

@@ -84,8 +84,8 @@ def test_every_request_ends_once_and_none_before_it_began(
     arrivals: list[tuple[float, int, float]], stepwise: bool, instances: int, most: int | None
 ) -> None:
     loop, ended = Loop(), list[Request]()
-    engine = EngineCost(call=2e-4, row=5e-6, step=5e-5, row_step=5e-6, turn=5e-5, noise=0.3)
-    front = FrontCost(unread=1e-4, message=2e-4, reply=1e-4, error=5e-5)
+    engine = EngineCost(call=2e-4, row=5e-6, step=5e-5, row_step=5e-6, noise=0.3)
+    front = FrontCost(unread=1e-4, message=2e-4, reply=1e-4, error=5e-5, wake=3e-5)
 
     def end(request: Request, outcome: Outcome, retry_ns: int | None) -> None:
         assert request.sent_ns <= request.begun_ns <= loop.now_ns
