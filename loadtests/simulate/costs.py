@@ -57,7 +57,6 @@ class ModelCost(Frozen):
     engine: EngineCost
     front: FrontCost
     load: float = Field(gt=0, description="seconds from the process's start until it is ready")
-    peak: float = Field(gt=0, description="requests per second that 64 callers get answered, with mixed lengths")
 
 
 class ServerCost(Frozen):

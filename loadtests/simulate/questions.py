@@ -4,8 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
+import numpy as np
+
 from loadtests.simulate.costs import Measured, ModelCost
-from loadtests.simulate.scenario import BalancePolicy, Scenario
+from loadtests.simulate.replica import capacity
+from loadtests.simulate.scenario import BalancePolicy, Lengths, Scenario
+from loadtests.simulate.traffic import draw_lengths
+from serving.policy import Policy
 
 POLICIES: tuple[BalancePolicy, ...] = get_args(BalancePolicy)
 FRONTS, COMPUTES = "medium", "wide"
@@ -44,101 +49,131 @@ class Effort:
     most: int
 
 
-QUICK = Effort(replicas=30, requests=24_000, day_seconds=900.0, most=100)
-FULL = Effort(replicas=100, requests=150_000, day_seconds=3600.0, most=1000)
+QUICK = Effort(replicas=30, requests=15_000, day_seconds=900.0, most=100)
+FULL = Effort(replicas=100, requests=60_000, day_seconds=3600.0, most=1000)
+LONG = Lengths(median=240.0, shortest=40, longest=1600)
+"""Of what is scaled for: few requests of much work each, so that a day is simulated in seconds."""
+LARGEST = 1_000_000
+"""Requests of the largest fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model, and how it is batched.
+
+    Attributes:
+        cost: of it.
+        stepwise: whether it runs in chunks, or each sequence in one call.
+        lengths: of what it is asked.
+        capacity: requests per second that one replica can do at best.
+    """
+
+    cost: ModelCost
+    stepwise: bool
+    lengths: Lengths
+    capacity: float
+
+    @property
+    def patience(self) -> list[dict[str, float]]:
+        """Deadlines in proportion to what the model takes: half of the requests have little time, half have much."""
+        call = self.cost.engine.seconds(32, round(self.lengths.median))
+        return [{"seconds": round(5 * call, 3), "share": 0.5}, {"seconds": round(25 * call, 3), "share": 0.5}]
 
 
 def cases(measured: Measured, effort: Effort) -> list[Case]:
     """Return all runs of all questions."""
-    medium, wide = measured.models[FRONTS], measured.models[COMPUTES]
+    fronts = _model(measured.models[FRONTS], Lengths(), stepwise=True)
+    computes = _model(measured.models[COMPUTES], LONG, stepwise=False)
     return [
-        *_balance(medium, effort),
-        *_proxies(medium, effort),
-        *_staleness(medium, effort),
-        *_deaths(medium, effort),
-        *_retries(medium, effort),
-        *_scaling(wide, effort),
-        *_fleet(medium, effort),
+        *_balance(fronts, effort),
+        *_proxies(fronts, effort),
+        *_staleness(fronts, effort),
+        *_deaths(fronts, effort),
+        *_retries(fronts, effort),
+        *_scaling(computes, effort),
+        *_fleet(fronts, effort),
     ]
 
 
-def _steady(cost: ModelCost, effort: Effort, *, load: float, **changes: Any) -> Scenario:  # noqa: ANN401  settings
+def _model(cost: ModelCost, lengths: Lengths, *, stepwise: bool) -> Model:
+    drawn = draw_lengths(lengths, 1000, np.random.default_rng(0)).tolist()
+    return Model(cost, stepwise, lengths, capacity(cost, Policy.model_validate({}), drawn, stepwise=stepwise))
+
+
+def _steady(model: Model, effort: Effort, *, load: float, **changes: dict[str, Any]) -> Scenario:
     """Return a fleet under constant load, of which the last three quarters count.
 
     Args:
-        cost: of the model.
+        model: that it serves.
         effort: its size.
         load: over what its replicas can do at best.
         changes: of the scenario's parts.
     """
-    rate = load * cost.peak * effort.replicas
+    rate = load * model.capacity * effort.replicas
     seconds = effort.requests / rate
     content: dict[str, Any] = {
         "seconds": seconds,
         "warm_up": seconds / 4,
-        "cost": cost.model_dump(),
-        "traffic": {"rate": rate, "patience": _patience(cost)},
-        "replicas": {"count": effort.replicas},
+        "cost": model.cost.model_dump(),
+        "traffic": {"rate": rate, "patience": model.patience, "lengths": model.lengths.model_dump()},
+        "replicas": {"count": effort.replicas, "stepwise": model.stepwise},
     }
     for part, settings in changes.items():
         content[part] = content.get(part, {}) | settings
     return Scenario.model_validate(content)
 
 
-def _patience(cost: ModelCost) -> list[dict[str, float]]:
-    """Return deadlines in proportion to what the model takes: half of them short, half of them long."""
-    call = cost.engine.seconds(32, 60)
-    return [{"seconds": 5 * call, "share": 0.5}, {"seconds": 25 * call, "share": 0.5}]
-
-
-def _balance(cost: ModelCost, effort: Effort) -> Iterator[Case]:
-    slow = {"count": effort.replicas, "slow": max(1, effort.replicas // 20), "slow_speed": 0.5}
-    for policy in POLICIES:
-        balance = {"policy": policy}
-        for load in (0.6, 0.8, 0.9):
-            scenario = _steady(cost, effort, load=load, balance=balance)
+def _balance(model: Model, effort: Effort) -> Iterator[Case]:
+    slow = {"slow": max(1, effort.replicas // 20), "slow_speed": 0.5}
+    for load in (0.7, 0.9):
+        for policy in POLICIES:
+            scenario = _steady(model, effort, load=load, balance={"policy": policy})
             yield Case(f"balance, load {load:g}", policy, scenario)
-        scenario = _steady(cost, effort, load=0.7, balance=balance, replicas=slow)
+    for policy in POLICIES:
+        scenario = _steady(model, effort, load=0.7, balance={"policy": policy}, replicas=slow)
         yield Case("balance, load 0.7, one in twenty at half speed", policy, scenario)
 
 
-def _proxies(cost: ModelCost, effort: Effort) -> Iterator[Case]:
+def _proxies(model: Model, effort: Effort) -> Iterator[Case]:
     for proxies in (1, 4, 16, 64):
         balance = {"policy": "least_request", "proxies": proxies}
-        yield Case("least request, load 0.8", f"{proxies} proxies", _steady(cost, effort, load=0.8, balance=balance))
+        yield Case("least request, load 0.9", f"{proxies} proxies", _steady(model, effort, load=0.9, balance=balance))
 
 
-def _staleness(cost: ModelCost, effort: Effort) -> Iterator[Case]:
+def _staleness(model: Model, effort: Effort) -> Iterator[Case]:
     for policy in ("backlog", "least_backlog"):
         for refresh in (0.01, 0.1, 1.0):
             balance = {"policy": policy, "refresh": refresh}
             setting = f"{policy}, {refresh * 1000:g} ms"
-            yield Case("age of backlogs, load 0.8", setting, _steady(cost, effort, load=0.8, balance=balance))
+            yield Case("age of backlogs, load 0.9", setting, _steady(model, effort, load=0.9, balance=balance))
 
 
-def _deaths(cost: ModelCost, effort: Effort) -> Iterator[Case]:
-    """A tenth dies in the middle of 16 seconds, and nothing takes its place before they are over."""
-    seconds, load = 16.0, 0.6
-    replicas = max(10, round(effort.requests / (load * cost.peak * seconds)))
-    few = replace(effort, replicas=replicas, requests=round(load * cost.peak * replicas * seconds))
+def _deaths(model: Model, effort: Effort) -> Iterator[Case]:
+    """A tenth dies in the middle of eight seconds; those that come back in time do."""
+    seconds, load = 8.0, 0.6
+    replicas = max(10, round(effort.requests / (load * model.capacity * seconds)))
+    few = replace(effort, replicas=replicas, requests=round(load * model.capacity * replicas * seconds))
+    slow_start = {"load": min(model.cost.load, seconds / 4)}
     for silent, kind in ((False, "killed"), (True, "on lost nodes")):
         for attempts in (1, 4):
-            for detection in (1.0, 4.0):
+            for detection in (0.5, 2.0):
                 death = {"at": seconds / 2, "count": replicas // 10, "silent": silent}
-                changes = {
-                    "replicas": {"deaths": [death], "start_up": {"pull": 0.0}},
-                    "retries": {"attempts": attempts},
-                    "balance": {"detection": detection},
-                }
-                scenario = _steady(cost, few, load=load, **changes)
+                scenario = _steady(
+                    model,
+                    few,
+                    load=load,
+                    cost=slow_start,
+                    replicas={"deaths": [death], "start_up": {"pull": 0.0}},
+                    retries={"attempts": attempts},
+                    balance={"detection": detection},
+                )
                 yield Case(f"one in ten {kind}, load 0.6", f"{attempts} attempts, noticed in {detection:g} s", scenario)
 
 
-def _retries(cost: ModelCost, effort: Effort) -> Iterator[Case]:
-    """Twice what the fleet can do, for the middle third of the time."""
-    base = _steady(cost, effort, load=0.7)
+def _retries(model: Model, effort: Effort) -> Iterator[Case]:
+    """Nearly twice what the fleet can do, for the middle third of the time."""
+    base = _steady(model, effort, load=0.7)
     surge = {"at": base.seconds / 3, "seconds": base.seconds / 3, "factor": 2.5}
-    traffic = base.traffic.model_dump() | {"surges": [surge]}
     policies: dict[str, dict[str, Any]] = {
         "no retries": {"attempts": 1},
         "retries, no budget": {"overload": True, "budget": None, "pushback": False},
@@ -147,62 +182,58 @@ def _retries(cost: ModelCost, effort: Effort) -> Iterator[Case]:
         "retries, budget 20 %, pushback": {"overload": True, "budget": 0.2, "pushback": True, "least": 3},
     }
     for setting, retries in policies.items():
-        scenario = _steady(cost, effort, load=0.7, traffic=traffic, retries=retries)
+        scenario = _steady(model, effort, load=0.7, traffic={"surges": [surge]}, retries=retries)
         yield Case("load 0.7, then 1.75, then 0.7", setting, scenario)
 
 
-def _scaling(cost: ModelCost, effort: Effort) -> Iterator[Case]:
+def _scaling(model: Model, effort: Effort) -> Iterator[Case]:
     """A day from trough to trough, with a surge in it, on each metric at several targets."""
-    day = effort.day_seconds
-    longest = _patience(cost)[-1]["seconds"]
-    targets: Sequence[tuple[str, Sequence[float]]] = (
-        ("backlog", [round(share * longest, 3) for share in (0.02, 0.05, 0.1, 0.2, 0.4)]),
-        ("cpu", (0.5, 0.6, 0.7, 0.8, 0.9)),
-        ("in_flight", (1, 2, 4, 8, 16)),
-    )
-    for metric, values in targets:
+    shortest = model.patience[0]["seconds"]
+    targets: dict[str, Sequence[float]] = {
+        "backlog": [round(share * shortest, 2) for share in (0.1, 0.2, 0.5)],
+        "cpu": (0.6, 0.75, 0.9),
+        "in_flight": (4, 12, 32),
+    }
+    for metric, values in targets.items():
         for target in values:
-            yield Case(f"scaling on {metric}", f"target {target:g}", _day(cost, day, metric=metric, target=target))
-    for window in (0.0, 60.0, 300.0):
+            scenario = _day(model, effort, {"metric": metric, "target": target})
+            yield Case(f"scaling on {metric}", f"target {target:g}", scenario)
+    middle = {"metric": "backlog", "target": round(0.2 * shortest, 2)}
+    for window in (0.0, 60.0):
         down = {"window": window, "rules": [{"kind": "Percent", "value": 100}]}
-        scenario = _day(cost, day, metric="backlog", target=round(0.1 * longest, 3), down=down)
-        yield Case("scaling on backlog, window down", f"{window:g} s", scenario)
-    for average in (0.0, 30.0, 60.0, 120.0):
-        scenario = _day(cost, day, metric="backlog", target=round(0.1 * longest, 3), average=average)
-        yield Case("scaling on backlog, averaged over", f"{average:g} s", scenario)
-    for pull in (0.0, 30.0, 120.0):
-        scenario = _day(cost, day, metric="backlog", target=round(0.1 * longest, 3), pull=pull)
-        yield Case("scaling on backlog, image pull", f"{pull:g} s", scenario)
+        yield Case("window down, on backlog", f"{window:g} s", _day(model, effort, middle | {"down": down}))
+    for average in (0.0, 120.0):
+        scenario = _day(model, effort, middle | {"average": average})
+        yield Case("looks averaged, on backlog", f"over {average:g} s", scenario)
+    for pull in (0.0, 120.0):
+        yield Case("image pull, on backlog", f"{pull:g} s", _day(model, effort, middle, pull=pull))
 
 
-def _day(cost: ModelCost, day: float, *, metric: str, target: float, pull: float = 10.0, **changes: Any) -> Scenario:  # noqa: ANN401  settings
-    count = 8
-    surge = {"at": day * 0.7, "seconds": day / 20, "factor": 2.0}
+def _day(model: Model, effort: Effort, scaling: dict[str, Any], *, pull: float = 10.0) -> Scenario:
+    count, day = 6, effort.day_seconds
+    surge = {"at": day * 0.75, "seconds": day / 20, "factor": 2.0}
     return Scenario.model_validate(
         {
             "seconds": day,
-            "cost": cost.model_dump(),
+            "cost": model.cost.model_dump(),
             "traffic": {
-                "rate": 0.7 * cost.peak * count,
+                "rate": 0.6 * model.capacity * count,
                 "swing": 0.7,
                 "day": day,
                 "surges": [surge],
-                "patience": _patience(cost),
+                "patience": model.patience,
+                "lengths": model.lengths.model_dump(),
             },
-            "replicas": {"count": count, "start_up": {"pull": pull}},
-            "autoscaling": {"metric": metric, "target": target, "least": 2, "most": 64} | changes,
+            "replicas": {"count": count, "stepwise": model.stepwise, "start_up": {"pull": pull}},
+            "autoscaling": {"least": 2, "most": 64} | scaling,
         }
     )
 
 
-def _fleet(cost: ModelCost, effort: Effort) -> Iterator[Case]:
-    """How large a fleet may be, at one load."""
+def _fleet(model: Model, effort: Effort) -> Iterator[Case]:
+    """How large a fleet may be, at one load; the largest is sent a million requests."""
     for replicas in (1, 10, 100, 1000):
         if replicas <= effort.most:
-            sized = Effort(
-                replicas=replicas,
-                requests=max(20_000, min(effort.requests * 7, 500 * replicas)),
-                day_seconds=effort.day_seconds,
-                most=replicas,
-            )
-            yield Case("replicas, least request, load 0.8", f"{replicas}", _steady(cost, sized, load=0.8))
+            requests = LARGEST if replicas == FULL.most else effort.requests
+            sized = replace(effort, replicas=replicas, requests=requests)
+            yield Case("replicas, least request, load 0.9", f"{replicas}", _steady(model, sized, load=0.9))

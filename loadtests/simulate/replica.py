@@ -4,6 +4,7 @@ Mirrors `serving.runner.Runner`: what it does with its batcher, and when, a test
 """
 
 import random
+from collections.abc import Sequence
 from functools import partial
 
 from loadtests.simulate.costs import EngineCost, ModelCost
@@ -39,6 +40,17 @@ def warm_cost(engine: EngineCost, policy: Policy, *, speed: float = 1.0) -> Cost
     cost = CostModel()
     cost.warm_start([(rows, steps, engine.seconds(rows, steps) / speed) for rows, steps in shapes])
     return cost
+
+
+def capacity(costs: ModelCost, policy: Policy, lengths: Sequence[int], *, stepwise: bool) -> float:
+    """Return the requests per second that one replica answers when as many wait as a batch can take, and more."""
+    loop = Loop()
+    roomy = policy.model_copy(update={"max_queue_rows": max(policy.max_queue_rows, len(lengths))})
+    replica = Replica(loop, costs, roomy, ended=lambda *_: None, seed=0, stepwise=stepwise, max_inflight=len(lengths))
+    for number, steps in enumerate(lengths):
+        replica.arrive(Request(number, steps, 0))
+    loop.run()
+    return len(lengths) * NANOSECONDS / loop.now_ns
 
 
 class _Instance:

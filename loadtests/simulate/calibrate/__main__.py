@@ -140,7 +140,6 @@ def _compare(measured: Measurements, traces: Sequence[Trace], server: ServerCost
         engine=engine,
         front=measured.front(engine, steps=middle, overload=overload),
         load=server.start,
-        peak=measured.peak,
     )
     comparisons = []
     for trace in traces:

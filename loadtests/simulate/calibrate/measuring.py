@@ -20,6 +20,8 @@ HOPELESS_US = 1
 """Of time: requests that are read, checked and refused."""
 WAKES = 2
 """Threads of the front that are woken for a request that comes alone: to take it, and to answer it."""
+QUICKEST = 1
+"""Percent of the calls that come alone: those that nothing else on the machine held up."""
 ENOUGH_UNREAD = 100
 """Calls refused unread tell what that costs."""
 UNREAD_SHARE = 1 / 3
@@ -81,7 +83,7 @@ class Measurements:
         refusal = min(answered, max(0.0, front_of(self.refused) - wake))
         unread = self._unread([each for name in overload for each in self.replays[name]], answered, refusal)
         message = (answered - unread) / 2
-        alone = median(each.run.percentile(10) for each in self.alone)
+        alone = median(each.run.percentile(QUICKEST) for each in self.alone)
         return FrontCost(
             unread=unread,
             message=message,

@@ -14,7 +14,7 @@ FREE_FRONT = FrontCost()
 
 
 def cost_of(engine: EngineCost = ENGINE, front: FrontCost = FRONT) -> ModelCost:
-    return ModelCost(engine=engine, front=front, load=2.0, peak=1000.0)
+    return ModelCost(engine=engine, front=front, load=2.0)
 
 
 def policy_of(**settings: Any) -> Policy:
