@@ -21,6 +21,9 @@ from loadtests.simulate.questions import FRONTS, FULL, QUICK, Case, cases
 from loadtests.simulate.show import plot, show
 from training.files import write_json
 
+WIDTH = 120
+"""Columns that the tables need."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate, print, and write `simulate.json` and plots; exit code 1 if there are no costs to simulate with."""
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--only {given.only}: no question begins so")
     given.output.mkdir(parents=True, exist_ok=True)
     console = Console()
+    console.width = max(console.width, WIDTH)
     answered = _run(chosen, given.processes, console)
     limits = figures(Cluster(), measured.servers[FRONTS])
     show(answered, limits, console)

@@ -135,10 +135,16 @@ def _traces(measured: Measurements, lengths: Sequence[int], seconds: float) -> l
 def _compare(measured: Measurements, traces: Sequence[Trace], server: ServerCost) -> Calibrated:
     engine = measured.engine()
     overload = [trace.name for trace in traces if trace.timeout_seconds]
+    usual = [trace for trace in traces if not trace.timeout_seconds]
     middle = round(float(sorted(traces[0].lengths)[len(traces[0].lengths) // 2]))
     cost = ModelCost(
         engine=engine,
-        front=measured.front(engine, steps=middle, overload=overload),
+        front=measured.front(
+            engine,
+            steps=middle,
+            busiest=max(usual, key=lambda trace: len(trace.arrivals)).name,
+            overload=overload,
+        ),
         load=server.start,
     )
     comparisons = []
@@ -179,8 +185,9 @@ def _write(calibrated: dict[str, Calibrated], output: Path, *, save: bool) -> No
     }
     write_json(output / "calibration.json", content)
     if save:
-        costs = {name: each.cost for name, each in calibrated.items()}
-        servers = {name: each.server for name, each in calibrated.items()}
+        known = Measured.read(MEASURED) if MEASURED.exists() else None
+        costs = {**(known.models if known else {}), **{name: each.cost for name, each in calibrated.items()}}
+        servers = {**(known.servers if known else {}), **{name: each.server for name, each in calibrated.items()}}
         measured = Measured(machine=content["machine"], date=content["date"], models=costs, servers=servers)
         write_json(MEASURED, measured.model_dump())
 

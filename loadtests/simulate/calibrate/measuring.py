@@ -66,18 +66,21 @@ class Measurements:
         """Return what engine calls take."""
         return fit(self.calls)
 
-    def front(self, engine: EngineCost, *, steps: int, overload: Sequence[str]) -> FrontCost:
+    def front(self, engine: EngineCost, *, steps: int, busiest: str, overload: Sequence[str]) -> FrontCost:
         """Return what the front takes for a request.
 
-        What a request costs is measured at the peak, where threads find their next work waiting; with one request at a
-        time each costs two wake-ups more. How it is shared between taking and answering is supposed: half and half.
+        What a request costs is measured in the busiest replay without deadlines, where threads find their next work
+        waiting; a request that comes alone costs two wake-ups more. What refusing unread costs is measured in overload:
+        beside an engine that empties the caches it is several times what it is on an idle server. How the rest is
+        shared between taking and answering is supposed: half and half.
 
         Args:
             engine: cost of calls.
             steps: of the requests that were sent one at a time.
+            busiest: name of the replay with the most requests, none of which was refused.
             overload: names of the replays in which requests were refused.
         """
-        answered = front_of(self.peaks)
+        answered = front_of(self.replays[busiest])
         idle = max(answered, front_of(self.alone))
         wake = (idle - answered) / WAKES
         refusal = min(answered, max(0.0, front_of(self.refused) - wake))
@@ -103,7 +106,7 @@ class Measurements:
             unread += behind
             seconds += each.cpu.front - answered * ok - refusal * read
         share = seconds / unread if unread >= ENOUGH_UNREAD else 0.0
-        return share if 0 < share < refusal else UNREAD_SHARE * answered
+        return share if 0 < share < answered else UNREAD_SHARE * answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,25 +50,23 @@ def replayed(
 
 
 def test_the_front_costs_what_requests_of_each_kind_cost() -> None:
-    """500 us at the peak, 700 alone, 350 refused (of which one wake-up is 100), and in an overload 100 for each unread."""
+    """500 us when busy, 700 alone, 350 refused (of which one wake-up is 100), and in an overload 200 for each unread."""
     idle = ENGINE.seconds(1, 60) + 700e-6 + 300e-6
+    overload = {("m", "ok"): 1000.0, ("m", "overload"): 100.0, ("", "overload"): 900.0}
     measured = Measurements(
-        peaks=[replayed(1000, 0.5, {("m", "ok"): 1000})],
         alone=[replayed(100, 0.07, {("m", "ok"): 100}, [idle] * 100)],
         refused=[replayed(1000, 0.35, {("m", "deadline"): 1000})],
         replays={
-            "usual": [replayed(1000, 0.6, {("m", "ok"): 1000})],
-            "over": [
-                replayed(2000, 0.5 + 0.025 + 0.09, {("m", "ok"): 1000, ("m", "overload"): 100, ("", "overload"): 900})
-            ],
+            "usual": [replayed(1000, 0.5, {("m", "ok"): 1000})],
+            "over": [replayed(2000, 0.5 + 0.025 + 0.18, overload)],
         },
     )
-    front = measured.front(ENGINE, steps=60, overload=["over"])
+    front = measured.front(ENGINE, steps=60, busiest="usual", overload=["over"])
 
     assert front.answered == pytest.approx(500e-6)
     assert front.wake == pytest.approx(100e-6)
-    assert front.unread == pytest.approx(100e-6)
-    assert front.unread + front.message + front.error == pytest.approx(max(250e-6, 300e-6))
+    assert front.unread == pytest.approx(200e-6)
+    assert front.message == front.reply == pytest.approx(150e-6)
     assert front.network == pytest.approx(300e-6)
 
 
