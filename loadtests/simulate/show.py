@@ -75,7 +75,13 @@ def _bars(axes: Axes, groups: Sequence[tuple[str, list[Answer]]], value: Callabl
         axes.bar(places, [values.get(setting, 0.0) for setting in settings], width, label=question)
     axes.set_xticks(range(len(settings)), settings, rotation=30, ha="right", fontsize=7)
     axes.set_ylabel(unit)
-    axes.legend(fontsize=7)
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    """Name what is drawn, of which there may be nothing."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -99,8 +105,7 @@ def _plot_trouble(answers: Sequence[Answer], canvas: Canvas) -> None:
     right.set_xlabel("seconds; overload in the middle third")
     right.set_ylabel("answers in time per second")
     right.set_ylim(bottom=0)
-    right.legend(fontsize=7)
-    right.spines[["top", "right"]].set_visible(False)
+    _finish(right)
 
 
 def _plot_scaling(answers: Sequence[Answer], canvas: Canvas) -> None:
@@ -124,5 +129,4 @@ def _plot_scaling(answers: Sequence[Answer], canvas: Canvas) -> None:
     right.set_xlabel("minutes")
     right.set_ylabel("replicas that are ready")
     for axes in (left, right):
-        axes.legend(fontsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
+        _finish(axes)
