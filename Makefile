@@ -32,6 +32,10 @@ bench-replicas: .venv/.installed-test ## replicas behind Envoy: what each brings
 soak: .venv/.installed-demo ## twenty minutes of mixed traffic on the demo's models: nothing lost, nothing that grows
 	$(BIN)/python -m loadtests.soak --model-repository demo-output/models
 
+.PHONY: simulate
+simulate: .venv/.installed-demo ## fleets of 1 to 1,000 replicas in virtual time: how to balance, how to scale
+	$(BIN)/python -m loadtests.simulate
+
 .PHONY: test
 test: check ## lint, types, and every test
 	$(BIN)/python -m pytest -n auto --dist loadfile

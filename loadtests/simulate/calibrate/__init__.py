@@ -1,0 +1,1 @@
+"""Measures what a real server takes on this machine, and compares one simulated replica with it."""
