@@ -1,13 +1,12 @@
 """One request to the server and what came of it, over either call of the protocol. For a process that gevent runs."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import grpc
 from gevent.queue import SimpleQueue
 
 from loadtests.traffic.expected import joined, verdict_of
-from loadtests.traffic.records import OK, UNCHECKED
+from loadtests.traffic.records import OK, STATUS_NAMES, UNCHECKED
 from loadtests.traffic.samples import Sample
 from loadtests.traffic.served import OPTIONS, metadata_of
 from serving._proto import open_inference_pb2 as oip
@@ -129,8 +128,6 @@ def _carry(state: str, answer: oip.ModelInferResponse, piece: oip.ModelInferRequ
             piece.raw_input_contents.append(answer.raw_output_contents[place])
 
 
-def names_of(outcome: Outcome) -> Iterator[str]:
-    """Yield the words for an outcome: its status and its reason, if there is one."""
-    yield next(name for name, number in STATUS_NUMBERS.items() if number == outcome.status)
-    if outcome.reason:
-        yield outcome.reason
+def words_of(outcome: Outcome) -> str:
+    """Return an outcome's status and its reason, if there is one."""
+    return f"{STATUS_NAMES[outcome.status]} {outcome.reason}".strip()

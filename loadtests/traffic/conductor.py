@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -23,8 +23,6 @@ from loadtests.traffic.samples import Sample, make_samples
 from loadtests.traffic.sending import epoch_seconds
 from loadtests.traffic.served import look, read_target
 
-LEAD_SECONDS = 1.0
-"""Between dealing out the jobs and the first arrival, so that every process is ready for it."""
 GRACE_SECONDS = 30.0
 """After the last deadline, for those who send to say that they are done."""
 LOOK_SECONDS = 1.0
@@ -82,11 +80,16 @@ class Conductor:
             seed=options.seed,
         )
 
-    def start(self, processes: int) -> list[Job]:
-        """Begin a run, and return the jobs of the processes that send."""
+    def start(self, processes: int, *, lead: float) -> list[Job]:
+        """Begin a run, and return the jobs of the processes that send.
+
+        Args:
+            processes: how many.
+            lead: seconds until the first arrival may be due, for the jobs to reach them.
+        """
         self._processes, self._told, self._pages, self._complete = processes, {}, [], False
-        self._start = time.monotonic() + LEAD_SECONDS
-        job = Job(manner=self.manner, samples=self._samples, plan=self._plan, begin=epoch_seconds() + LEAD_SECONDS)
+        self._start = time.monotonic() + lead
+        job = Job(manner=self.manner, samples=self._samples, plan=self._plan, begin=epoch_seconds() + lead)
         if self._metrics_known:
             self._watcher = gevent.spawn(self._watch)
         return [job.share(number, processes) for number in range(processes)]
@@ -95,21 +98,22 @@ class Conductor:
         """Take what a process tells since the last time."""
         self._told.setdefault(process, []).append(told)
 
-    def users(self, processes: int) -> int | None:
+    def users(self, processes: Collection[str]) -> int | None:
         """Return how many users there should be now, None at the end of the run.
 
         Args:
-            processes: that send; in an open loop each has one user, who sends its part of the plan.
+            processes: those that send and are still there; in an open loop each has one user, who sends its part of the
+                plan.
         """
         elapsed = time.monotonic() - self._start
-        told = [parts[-1] for parts in self._told.values()]
-        idle = len(told) >= self._processes and all(each["idle"] for each in told)
+        told = [self._told[process][-1] for process in processes if process in self._told]
+        idle = len(told) == len(processes) and all(each["idle"] for each in told)
         overdue = elapsed > self._seconds + self.options.deadline + GRACE_SECONDS
         self._complete = elapsed >= self._seconds and (idle or overdue)
-        if self._complete:
+        if self._complete or not processes:
             return None
         if self.options.open:
-            return processes
+            return len(processes)
         if elapsed >= self._seconds:
             return 0
         return max(1, round(self.options.profile.rate_at(max(0.0, elapsed))))

@@ -1,19 +1,21 @@
 """What locust runs: its users, its load shape, and what happens at its events. Importing it needs gevent's patches."""
 
+import signal
 import sys
+from functools import cache
 from typing import Any, ClassVar
 
 import gevent
 import grpc.experimental.gevent
 from gevent.event import Event
-from locust import LoadTestShape, User, constant, task
+from locust import LoadTestShape, User, argument_parser, constant, task
 from locust.env import Environment
 from locust.rpc import Message
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from loadtests.traffic.calls import Outcome, names_of
+from loadtests.traffic.calls import Outcome, words_of
 from loadtests.traffic.conductor import Conductor
 from loadtests.traffic.errors import TrafficError
 from loadtests.traffic.job import Job
@@ -28,6 +30,12 @@ JOB, TOLD = "traffic_job", "traffic"
 """Our message to a worker, and our part of what workers report."""
 LOCAL = "local"
 MILLISECONDS = 1000.0
+USERS_PER_SECOND = 100.0
+"""That locust starts or stops at most."""
+LEAD_SECONDS = 2.0
+"""Between dealing out jobs to workers and the first arrival, so that each of them is ready for it."""
+WORKERS_SECONDS = 10.0
+"""That forked workers may take to connect."""
 FAILED = 1
 """Exit code of a run that misses its objectives or could not be made."""
 
@@ -80,7 +88,7 @@ class Part:
     def _ended(self, sample: Sample, turn: Turn, seconds: float, outcome: Outcome) -> None:
         failure = None
         if outcome.status != OK:
-            failure = RequestFailedError(" ".join(names_of(outcome)))
+            failure = RequestFailedError(words_of(outcome))
         elif outcome.verdict == WRONG:
             failure = RequestFailedError("wrong answer")
         self._environment.events.request.fire(
@@ -113,7 +121,7 @@ class Shape(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """Return the users that there should be, and how many to start a second; None at the end."""
         users = self.stage.users()
-        return None if users is None else (users, max(1, users))
+        return None if users is None else (users, USERS_PER_SECOND)
 
 
 class Stage:
@@ -151,12 +159,12 @@ class Stage:
         self._under_way = True
         self._progress.start()
         if self._part is not None:
-            self._part.take(self._conductor.start(1)[0])
+            self._part.take(self._conductor.start(1, lead=0.0)[0])
             return
         runner = self._environment.runner
-        assert isinstance(runner, MasterRunner), "there is no part"
-        workers = [client.id for client in runner.clients.all]
-        for worker, job in zip(workers, self._conductor.start(len(workers)), strict=True):
+        assert isinstance(runner, MasterRunner), "only its workers send"
+        workers = self._processes()
+        for worker, job in zip(workers, self._conductor.start(len(workers), lead=LEAD_SECONDS), strict=True):
             runner.send_message(JOB, job.to_message(), worker)
 
     def hear(self, client_id: str, data: dict[str, Any], **_: object) -> None:
@@ -168,14 +176,14 @@ class Stage:
         """Return how many users there should be now, None at the end."""
         self._hear_own_part()
         self._progress.update(self._bar, completed=self._conductor.progress, refresh=True)
-        return self._conductor.users(1 if self._part is not None else len(self._master().clients.all))
+        return self._conductor.users(self._processes())
 
     def stop(self, **_: object) -> None:
         """Report on the run, and let it decide the exit code."""
         if not self._under_way:
             return
-        self._under_way = False
         self._hear_own_part()
+        self._under_way = False
         self._progress.stop()
         self._environment.process_exit_code = FAILED
         result = self._conductor.stop()
@@ -195,10 +203,13 @@ class Stage:
         if self._part is not None and self._under_way:
             self._conductor.hear(LOCAL, self._part.tell())
 
-    def _master(self) -> MasterRunner:
+    def _processes(self) -> list[str]:
+        """Return the processes that send and are still there."""
+        if self._part is not None:
+            return [LOCAL]
         runner = self._environment.runner
         assert isinstance(runner, MasterRunner), "only its workers send"
-        return runner
+        return [client.id for client in runner.clients.all if client.state != STATE_MISSING]
 
 
 def begin(environment: Environment, **_: object) -> None:
@@ -224,7 +235,10 @@ def begin(environment: Environment, **_: object) -> None:
             )
     except TrafficError as error:
         _complain(str(error))
+        if isinstance(runner, MasterRunner):
+            _dismiss(runner, options.processes or 0)
         sys.exit(FAILED)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # locust itself heeds it only when the run is over
     environment.process_exit_code = FAILED  # until a run has proved otherwise
     environment.stop_timeout = conductor.options.deadline + 1  # requests that are out come to their end
     Shape.stage = Stage(environment, conductor, part)
@@ -242,8 +256,19 @@ def _work(environment: Environment, runner: WorkerRunner, part: Part | None) -> 
         del client_id
         data[TOLD] = part.tell()
 
+    # Locust makes its whole parser anew for every argument that comes with a change of the number of users: half a
+    # second in which a worker would stand still.
+    argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
     runner.register_message(JOB, take)
     environment.events.report_to_master.add_listener(report)
+
+
+def _dismiss(runner: MasterRunner, forked: int) -> None:
+    """Tell the workers to go; those that locust has forked would else wait a minute for a master that has gone."""
+    with gevent.Timeout(WORKERS_SECONDS, False):
+        while len(runner.clients.all) < forked:
+            gevent.sleep(0.05)
+    runner.quit()
 
 
 def _report(result: Result, console: Console) -> None:
