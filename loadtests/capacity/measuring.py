@@ -1,7 +1,6 @@
 """One rate, tried several times with the load generator in C, which costs a tenth of what a client in Python does."""
 
 import os
-import statistics
 import subprocess
 import tempfile
 import urllib.request
@@ -108,13 +107,15 @@ class Bench:
             if max(missed, len(runs) - missed) * 2 > self.effort.repeats:
                 break
         kept = missed * 2 <= len(runs)
-        lag = statistics.median(figures.lag_p99 for figures, _ in runs)
+        lag, p50, p99 = (
+            float(np.median([getattr(figures, name) for figures, _ in runs])) for name in ("lag_p99", "p50", "p99")
+        )
         return Point(
             rate=rate,
             kept=kept,
             limited=lag > self.most_lag,
-            p50=statistics.median(figures.p50 for figures, _ in runs),
-            p99=statistics.median(figures.p99 for figures, _ in runs),
+            p50=p50,
+            p99=p99,
             lag_p99=lag,
             missed="" if kept else next(words for _, words in runs if words),
         )

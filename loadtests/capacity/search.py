@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 HIGHEST = 100_000.0
 LOWEST = 0.5
 """Rates (requests/s) beyond which nothing is tried."""
+PATIENCE = 4
+"""Ever lower rates at which the load generator is late: then the machine is too busy to measure anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +58,10 @@ class Found:
         if self.high is None:
             return f"the objectives are kept up to {HIGHEST:g} requests/s, and no more are tried"
         if self.high.limited:
-            kept = "not even known" if self.low is None else f"at least {self.low.rate:.0f} requests/s"
+            kept = "nothing is known" if self.low is None else f"at least {self.low.rate:.0f} requests/s"
             return (
                 f"{kept}: at {self.high.rate:.0f} requests/s the load generator could not keep its times (lag "
-                f"{self.high.lag_p99 * 1e3:.1f} ms at p99), so it, not the server, was measured"
+                f"{self.high.lag_p99 * 1e3:.1f} ms at p99), so it, not the server, was measured; is the machine busy?"
             )
         if self.low is None:
             return f"the objectives are missed even at {self.high.rate:.1f} requests/s: {self.high.missed}"
@@ -86,7 +88,8 @@ def search(measure: Callable[[float], Point], *, first: float, precision: float)
         match found.low, found.high:
             case None, Point(rate=high):
                 rate = high / 2
-                if rate < LOWEST:
+                busy = len(found.points) >= PATIENCE and all(point.limited for point in found.points[-PATIENCE:])
+                if rate < LOWEST or busy:
                     return found
             case Point(rate=low), None:
                 if low >= HIGHEST:
