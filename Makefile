@@ -29,7 +29,7 @@ soak: .venv/.installed-demo ## twenty minutes of mixed traffic on the demo's mod
 	$(BIN)/python -m loadtests.soak --model-repository demo-output/models
 
 .PHONY: load
-load: .venv/.installed-demo .venv/.installed-load ## a minute of load on the demo's models, or on HOST=host:port, and what the server is worth by loadtests/slo.yaml
+load: .venv/.installed-demo .venv/.installed-load ## a minute of load on the demo's models (or on HOST=host:port), judged by loadtests/slo.yaml
 	$(BIN)/python -m loadtests.load $(if $(HOST),--host $(HOST)) --slo loadtests/slo.yaml --stream-share 0.2
 
 .PHONY: capacity

@@ -18,19 +18,16 @@ MILLISECONDS = 1000.0
 def show(found: Mapping[str, Found], cores: int | None, console: Console) -> None:
     """Print a line per model, and why a number is refused."""
     table = Table(title="The highest rate that keeps the objectives (open loop, Poisson arrivals)")
-    headings = ("model", "requests/s", "per core", "p50, ms", "p99, ms", "lag, ms", "missed at", "by")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in {"model", "by"} else "right")
+    for heading in ("model", "requests/s", "per core", "p50, ms", "p99, ms", "lag, ms", "missed at"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
     for model, each in found.items():
-        low, high = each.low, each.high
-        known = each.capacity is not None
+        low, high, capacity = each.low, each.high, each.capacity
         table.add_row(
             model,
-            f"{each.capacity:.0f}" if each.capacity is not None else "refused",
-            f"{each.capacity / cores:.0f}" if each.capacity is not None and cores else "-",
+            "refused" if capacity is None else f"{capacity:.0f}",
+            "-" if capacity is None or not cores else f"{capacity / cores:.0f}",
             *(("-", "-", "-") if low is None else tuple(map(_milliseconds, (low.p50, low.p99, low.lag_p99)))),
             "-" if high is None else f"{high.rate:.0f}",
-            "" if high is None else high.missed if known else "see below",
         )
     console.print(table)
     of = "unknown cores" if cores is None else f"{cores} core{'s' if cores > 1 else ''}"
@@ -38,6 +35,8 @@ def show(found: Mapping[str, Found], cores: int | None, console: Console) -> Non
     for model, each in found.items():
         if each.refusal:
             console.print(f"[bold red]{model}[/]: {each.refusal}", highlight=False)
+        elif each.high is not None:
+            console.print(f"{model}: at {each.high.rate:.0f} requests/s, {each.high.missed}", highlight=False)
 
 
 def plot(found: Mapping[str, Found], objectives: Objectives, path: Path) -> None:
@@ -62,8 +61,7 @@ def plot(found: Mapping[str, Found], objectives: Objectives, path: Path) -> None
             axes.axhline(objectives.p99_seconds * MILLISECONDS, color=RED, linestyle=":", label="objective")
         if each.capacity is not None:
             axes.axvline(each.capacity, color=BLUE, linestyle=":")
-        axes.set_yscale("log")
-        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
         axes.set_title(model if each.capacity is None else f"{model}: {each.capacity:.0f} requests/s", fontsize=10)
         axes.set_xlabel("requests/s offered")
         axes.set_ylabel("p99, ms")

@@ -110,6 +110,7 @@ def test_what_is_refused_for_load_is_shed_and_sent_again_only_if_wanted(server: 
         assert ended.figures["due"] == ended.figures["ended"]
         assert ended.figures["shed"] > 0
         assert any(outcome.startswith("RESOURCE_EXHAUSTED ") for outcome in ended.record["outcomes"]), "with a reason"
+    assert once.planned() == again.planned(), "what is due does not depend on the answers"
     assert once.code == 0, "without objectives, shedding is allowed"
     assert {row["attempts"] for row in once.requests} == {"1"}
     assert {row["attempts"] for row in again.requests} >= {"1", "3"}
