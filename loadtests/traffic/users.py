@@ -52,7 +52,7 @@ class Part:
         self._environment = environment
         self._known = Event()
         self._sender: Sender | None = None
-        self._plan_is_open = False
+        self._plan_waits = False
         self._open = False
 
     def take(self, job: Job) -> None:
@@ -60,7 +60,7 @@ class Part:
         if self._sender is not None:
             self._sender.close()
         self._sender = Sender(job, read_target(job.manner.address), self._ended)
-        self._open = self._plan_is_open = job.manner.open
+        self._open = self._plan_waits = job.manner.open
         self._known.set()
 
     def turn(self) -> None:
@@ -69,8 +69,8 @@ class Part:
         assert self._sender is not None, "known"
         if not self._open:
             self._sender.send_one()
-        elif self._plan_is_open:
-            self._plan_is_open = False  # once, whatever users come and go
+        elif self._plan_waits:
+            self._plan_waits = False  # once, whatever users come and go
             self._sender.send_plan()
         else:
             gevent.sleep(1.0)
