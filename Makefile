@@ -36,6 +36,14 @@ soak: .venv/.installed-demo ## twenty minutes of mixed traffic on the demo's mod
 simulate: .venv/.installed-demo ## fleets of 1 to 1,000 replicas in virtual time: how to balance, how to scale
 	$(BIN)/python -m loadtests.simulate
 
+.PHONY: load
+load: .venv/.installed-demo .venv/.installed-load ## a minute of load on the demo's models (or on HOST=host:port), judged by loadtests/slo.yaml
+	$(BIN)/python -m loadtests.load $(if $(HOST),--host $(HOST)) --slo loadtests/slo.yaml --stream-share 0.2
+
+.PHONY: capacity
+capacity: .venv/.installed-demo .venv/.installed-load ## the highest rate at which each of the demo's models keeps loadtests/slo.yaml
+	$(BIN)/python -m loadtests.capacity $(if $(HOST),--host $(HOST))
+
 .PHONY: test
 test: check ## lint, types, and every test
 	$(BIN)/python -m pytest -n auto --dist loadfile
@@ -68,10 +76,10 @@ native: .venv/.installed-demo ## build the native INT8 engine again, or say why 
 
 .PHONY: clean
 clean: ## remove the environment, the demo's output and every cache
-	rm -rf .venv demo-output benchmark-output build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf .venv demo-output benchmark-output load-output capacity-output build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
 	rm -f $(NATIVE)/liblstm_native.so
 
 .venv/.installed-%: pyproject.toml constraints.txt $(NATIVE)/CMakeLists.txt $(wildcard $(NATIVE)/src/*)
 	@scripts/venv.sh $*
 	@touch $@
-	@[ $* != test ] || touch .venv/.installed-demo
+	@[ $* != test ] || touch .venv/.installed-demo .venv/.installed-load

@@ -57,9 +57,9 @@ struct frame { /* a request as it goes out: prefix and message */
 struct record { /* one finished request, as the result file has it; times are seconds from the start */
     uint32_t index;
     int32_t status;
-    double meant, ended;
+    double meant, sent, ended;
 };
-_Static_assert(sizeof(struct record) == 24, "the result file has no padding");
+_Static_assert(sizeof(struct record) == 32, "the result file has no padding");
 
 struct call { /* one HTTP/2 stream: a request, or with --stream all those of a caller */
     LIST_ENTRY(call) list;
@@ -68,7 +68,7 @@ struct call { /* one HTTP/2 stream: a request, or with --stream all those of a c
     bool closing;   /* no request follows */
     bool body_done; /* END_STREAM went out */
     uint32_t index;
-    double meant;
+    double meant, begun; /* when it was due, and when this program came to it */
     size_t sent;
     uint8_t answer[PREFIX_BYTES + 1]; /* that is coming in: its prefix and its first byte */
     size_t answer_have, answer_size, answers;
@@ -216,14 +216,14 @@ static void read_options(int count, char **given) {
 
 /* ---- requests and their answers ---- */
 
-static void write_down(uint32_t index, int32_t status, double meant) {
+static void write_down(uint32_t index, int32_t status, double meant, double begun) {
     if (record_count == record_room)
         records = must(realloc(records, (record_room = record_room ? 2 * record_room : 1 << 16) * sizeof *records));
-    records[record_count++] = (struct record){index, status, meant, now()};
+    records[record_count++] = (struct record){index, status, meant, begun, now()};
 }
 
 static void settle(struct call *call, int32_t status) {
-    if (call->waiting) write_down(call->index, status, call->meant);
+    if (call->waiting) write_down(call->index, status, call->meant, call->begun);
     call->waiting = false;
 }
 
@@ -232,7 +232,7 @@ static void take_turn(struct call *call, double meant) {
     call->meant = meant;
     call->sent = 0;
     call->waiting = true;
-    last_send = now();
+    last_send = call->begun = now();
 }
 
 static ssize_t give_body(nghttp2_session *session, int32_t stream, uint8_t *buffer, size_t room, uint32_t *flags,
@@ -502,7 +502,7 @@ static void send_arrivals(void) {
     for (; next_arrival < arrival_count && arrivals[next_arrival] <= now(); next_arrival++) {
         double meant = arrivals[next_arrival];
         if (!begin_call(&connections[next_arrival % (size_t)options.connections], meant))
-            write_down((uint32_t)(turn++ % frame_count), UNAVAILABLE, meant);
+            write_down((uint32_t)(turn++ % frame_count), UNAVAILABLE, meant, now());
     }
     if (next_arrival != before || !before) set_timer();
 }

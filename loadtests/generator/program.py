@@ -13,9 +13,9 @@ SOURCE = Path(__file__).with_name("generator.c")
 FLAGS = ("-O2", "-Wall", "-Wextra", "-std=c11", "-D_GNU_SOURCE")
 LIBRARIES = ("-lnghttp2",)
 PACKAGES = "apt-get install gcc libnghttp2-dev"
-RECORD = np.dtype([("index", "<u4"), ("status", "<i4"), ("meant", "<f8"), ("ended", "<f8")])
-"""A finished request: which message, its gRPC status code, and seconds from the start when it was meant to go out and
-when it ended."""
+RECORD = np.dtype([("index", "<u4"), ("status", "<i4"), ("meant", "<f8"), ("sent", "<f8"), ("ended", "<f8")])
+"""A finished request: which message, its gRPC status code, and seconds from the start when it was meant to go out, when
+the generator came to it (later, if it cannot keep up) and when it ended."""
 
 
 def build(folder: Path) -> Path:

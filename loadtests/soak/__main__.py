@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tritonclient.utils import InferenceServerException
 
+from loadtests.answers import served
 from loadtests.soak.cases import Case, make_cases
 from loadtests.soak.driving import Driver
 from loadtests.soak.show import plot, show
-from loadtests.soak.watching import Sample, memory_mib, served, slope_per_hour, take_sample
+from loadtests.soak.watching import Sample, memory_mib, slope_per_hour, take_sample
 from training.local_server import LocalServer
 
 if TYPE_CHECKING:

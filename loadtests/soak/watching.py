@@ -1,14 +1,10 @@
 """What the server's process takes, second by second, as the kernel and its own metrics tell it."""
 
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
-
-from loadtests.soak.cases import Served
 
 SECONDS_PER_HOUR = 3600
 MIB = 2**20
@@ -57,14 +53,6 @@ def take_sample(pid: int, seconds: float, latencies: Sequence[float], over: floa
         p50=float(np.percentile(latencies, 50)) if latencies else float("nan"),
         p99=float(np.percentile(latencies, 99)) if latencies else float("nan"),
     )
-
-
-def served(metrics_url: str) -> list[Served]:
-    """Return the versions that serve, from `lstm_model_info`."""
-    with urllib.request.urlopen(metrics_url, timeout=10) as page:  # noqa: S310  loopback
-        families = text_string_to_metric_families(page.read().decode())
-    labels = [each.labels for family in families for each in family.samples if each.name == "lstm_model_info"]
-    return sorted(Served(each["model"], each["version"], each["precision"], each["engine"]) for each in labels)
 
 
 def slope_per_hour(samples: Sequence[Sample], what: str) -> float:
