@@ -149,11 +149,12 @@ class Timetable:
         """Return when the last of those is gone that more company would make late; 0 if there are none."""
         if self._strictest_ns[0] >= base_ns:
             return 0
-        return max(
+        gone_ns = max(
             deadline_ns - base_ns
             for deadline_ns, latest_ns in zip(self._deadlines_ns, self._latest_starts_ns, strict=True)
             if latest_ns < base_ns
         )
+        return max(0, gone_ns)  # deadlines may have come since this was made, and their tickets not have been let go
 
     def _work_added(self, before: Order | None) -> float:
         """Return the work of rows added that are more urgent, of all with None."""

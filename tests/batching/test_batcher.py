@@ -255,6 +255,18 @@ def test_a_ticket_runs_until_its_deadline_and_expires_at_it(now_ms: int) -> None
     assert (decision.batch is None) is bool(decision.expired) is (now_ms == 100)
 
 
+def test_tickets_whose_deadline_has_come_keep_nobody_out_until_they_are_let_go() -> None:
+    cost = Engine(call=1e-3, step=1e-3, row_step=1e-4).warm_cost()
+    batcher = Batcher(Stepwise(cost, tick_seconds=4e-3), cost, max_queue_rows=99)
+    first = ticket(1, 2, 3, deadline_ns=12 * MILLISECOND_NS, handicap_ns=-20 * MILLISECOND_NS)
+    second = ticket(2, 1, 1, 1, 1, 1, 2, enqueued_ns=6 * MILLISECOND_NS, deadline_ns=10 * MILLISECOND_NS)
+    assert batcher.admit(first, now_ns=0) is None
+    batcher.admit(second, now_ns=6 * MILLISECOND_NS)
+
+    patient = ticket(3, 1, 1, 1, 1, 1, 1, enqueued_ns=13 * MILLISECOND_NS)
+    assert batcher.admit(patient, now_ns=13 * MILLISECOND_NS) is None
+
+
 def test_an_idle_server_tries_a_hopeless_ticket_once_in_a_while() -> None:
     """A wrong belief about the engine's speed could otherwise never be corrected."""
     cost = Engine().warm_cost()
