@@ -31,11 +31,12 @@ from serving.manifest import Manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
 from serving.probes import ProbeServer
+from serving.readiness import Readiness
 from serving.repository import Repository
 from serving.repository.control import ModelControl
 from serving.repository.loading import Loading
 from serving.runner import Runner
-from serving.stop_signal import StopSignal
+from serving.stop_signal import StopSignal, end_at_sigterm
 from serving.wire.access import Access, Tokens
 from serving.wire.inference import Inference
 from serving.wire.server import GrpcServer
@@ -98,10 +99,11 @@ def run(config: ServerConfig) -> None:
         Loading(config.model_repository, repository, loader.load, clock=clock, metrics=metrics),
         mode=config.model_control,
     )
-    readiness = _Readiness(repository, metrics, without_models=config.model_control == "explicit")
+    readiness = Readiness(repository, metrics, without_models=config.model_control == "explicit")
     probes = ProbeServer(
         config.host, config.metrics_port, metrics=make_wsgi_app(metrics.registry), is_ready=lambda: readiness.ready
     )
+    end_at_sigterm()
     try:
         control.start(config.load_model, poll_seconds=config.poll_seconds)
         inference = Inference(
@@ -133,6 +135,9 @@ def run(config: ServerConfig) -> None:
             stop.wait(seconds=config.drain_delay_seconds)
         log.info("draining: calls in flight have %g seconds", config.drain_timeout_seconds, extra={"event": "draining"})
         server.stop(grace_seconds=config.drain_timeout_seconds)
+    except SystemExit:
+        log.info("told to stop before it was ready", extra={"event": "leaving"})
+        raise
     finally:
         control.stop()
         probes.stop()
@@ -174,34 +179,6 @@ def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
             log.warning("--tokens without --tls-certificate: tokens can be read on the way, unless a proxy encrypts it")
         return None
     return Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca).credentials()
-
-
-class _Readiness:
-    """Whether calls should come here: from `begin` to `end`, as long as there is something to serve."""
-
-    def __init__(self, repository: Repository, metrics: ServerMetrics, *, without_models: bool) -> None:
-        self._repository = repository
-        self._metrics = metrics
-        self._without_models = without_models
-        self._server: GrpcServer | None = None
-        self._ended = False
-        self.ready = False
-
-    def begin(self, server: GrpcServer) -> None:
-        """Have all who ask told, from now on."""
-        self._server = server
-        self._repository.watch(self._tell)
-
-    def end(self) -> None:
-        """Have all who ask told that calls should go elsewhere."""
-        self._ended = True
-        self._tell()
-
-    def _tell(self) -> None:
-        assert self._server is not None, "it has begun"
-        self.ready = not self._ended and (self._without_models or bool(self._repository.models))
-        self._server.set_ready(ready=self.ready)
-        self._metrics.ready.set(self.ready)
 
 
 class _Loader:

@@ -4,6 +4,18 @@ import signal
 import socket
 
 
+def end_at_sigterm() -> None:
+    """Have SIGTERM raise SystemExit(0) in the main thread: what is still loading has accepted nothing, to be drained.
+
+    Without a handler, the kernel sends SIGTERM to every process but the first of a container.
+    """
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
+
+
 class StopSignal:
     """SIGTERM or SIGINT, once; a second SIGINT (an impatient Ctrl-C) kills.
 

@@ -133,6 +133,23 @@ def test_sigterm_says_not_ready_at_once_and_serves_on_for_the_delay(repository: 
         assert server.process.wait(60) == 0
 
 
+def test_sigterm_before_it_is_ready_ends_it_with_code_0(tmp_path: Path) -> None:
+    for number in range(30):
+        write_lstm(tmp_path, f"lstm{number}")
+    command = [LSTM_SERVE, "--model-repository", tmp_path, "--grpc-port", "0", "--metrics-port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as loading:
+        assert loading.stderr is not None
+        for line in loading.stderr:
+            if "loaded lstm" in line:
+                break
+        loading.send_signal(signal.SIGTERM)
+        rest = loading.stderr.read()
+
+    assert loading.returncode == 0
+    assert "told to stop before it was ready" in rest
+    assert "ready: gRPC" not in rest
+
+
 def test_an_interrupt_from_the_keyboard_does_not_wait(repository: Path) -> None:
     with LocalServer(repository, "--drain-delay-seconds", "3600") as server:
         server.process.send_signal(signal.SIGINT)
