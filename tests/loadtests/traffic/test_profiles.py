@@ -14,7 +14,7 @@ unhurried = settings(deadline=None)  # the machine may be busy
 
 SHAPES = ("steady:50", "ramp:0,80", "ramp:80,0", "steps:10,60,30", "spike:10,200", "spike:10,200,5", "diurnal:5,60")
 
-rates = st.floats(0, 1000)
+rates = st.just(0.0) | st.floats(1e-3, 1000)  # rarer than once in a quarter of an hour is never
 profiles = st.lists(st.tuples(st.floats(0.01, 50), rates), min_size=1, max_size=6).map(
     lambda parts: Profile(
         (0.0, *np.cumsum([length for length, _ in parts]).tolist()), (parts[0][1], *(rate for _, rate in parts))
