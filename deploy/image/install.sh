@@ -40,8 +40,10 @@ pip() {
 }
 
 # The versions that the tests run with. -c alone leaves free what builds the package: pip before 25.3 takes that from
-# PIP_CONSTRAINT, later ones from the other.
-export PIP_CONSTRAINT="$source/constraints.txt" PIP_BUILD_CONSTRAINT="$source/constraints.txt"
+# PIP_CONSTRAINT, later ones from the other. A path in them must have no spaces, which a relative one never has.
+cd "$work"
+cp "$source/constraints.txt" .
+export PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
 # The build would leave files beside the sources, which may be read-only, so it gets a copy. Where the native engine cannot
 # be compiled the build fails, instead of falling back to pure Python: an image without it would be silently slower.
