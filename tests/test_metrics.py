@@ -209,6 +209,7 @@ def test_a_version_loaded_again_goes_on_counting_and_takes_over_the_gauges(metri
 
 def test_loads_are_counted_by_model_and_outcome_and_outlive_the_version(metrics: ServerMetrics) -> None:
     metrics.model_loaded("lstm", "1", 2.5)
+    assert value(metrics, "lstm_model_loads_total", model="lstm", outcome="refused") == 0
     metrics.model_refused("lstm")
     metrics.model_unloaded("lstm")
     metrics.forget("lstm", "1")

@@ -1,4 +1,4 @@
-"""The decisions of a HorizontalPodAutoscaler, told the time and the metric of each pod.
+"""The decisions of a HorizontalPodAutoscaler, told the time and the metrics of each pod.
 
 Source: Kubernetes' documentation "Horizontal Pod Autoscaling" (algorithm details, configurable scaling behavior), and
 `replica_calculator.go` and `horizontal.go` of its controller for what it leaves open.
@@ -22,16 +22,20 @@ class Autoscaler:
         self._recommended: list[tuple[float, int]] = []
         self._changes: list[tuple[float, int]] = []
 
-    def decide(self, now: float, current: int, values: Sequence[float | None]) -> int:
+    def decide(self, now: float, current: int, values: Sequence[Sequence[float | None]]) -> int:
         """Return how many replicas there should be from now on, and take them for granted.
 
         Args:
             now: seconds.
             current: replicas asked for so far.
-            values: of the metric, for each pod that is not leaving; None for those that have none yet.
+            values: of each metric, in the order of the settings' targets: one for each pod that is not leaving, None
+                for those that have none yet.
         """
         settings = self._settings
-        wanted = recommended(current, values, target=settings.target, tolerance=settings.tolerance)
+        wanted = max(
+            recommended(current, of_pods, target=each.target, tolerance=settings.tolerance)
+            for each, of_pods in zip(settings.targets, values, strict=True)
+        )
         stable = self._stabilized(now, current, wanted)
         self._recommended.append((now, wanted))
         decided = min(settings.most, max(settings.least, self._limited(now, current, stable)))

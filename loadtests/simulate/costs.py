@@ -1,10 +1,13 @@
 """What things take on one core of one machine, measured; the truth that a simulated cost model has to learn."""
 
 import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from serving.manifest import first_problem
 
@@ -19,20 +22,52 @@ class Frozen(BaseModel):
 
 
 class EngineCost(Frozen):
-    """An engine call of so many rows and steps takes call + row * rows + step * steps + row_step * rows * steps.
+    """What an engine call takes, by its rows and steps: between measured shapes, and beyond them, in proportion.
 
-    That is on a core of its own; noise is the standard deviation of the logarithm of what a call takes against that.
+    A table and no formula, because engines have their favourite shapes: two rows may take hardly longer than one. It is
+    of a core of its own; noise is the standard deviation of the logarithm of what a call takes against the table.
     """
 
-    call: float = Field(ge=0, description="seconds of any call")
-    row: float = Field(0.0, ge=0, description="seconds that each row adds")
-    step: float = Field(ge=0, description="seconds of a step of the longest row")
-    row_step: float = Field(gt=0, description="seconds that each row adds to a step")
+    rows: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=2)
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=2)
+    table: tuple[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], ...] = Field(
+        description="seconds: for each number of rows, of each number of steps"
+    )
     noise: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for name, axis in (("rows", self.rows), ("steps", self.steps)):
+            if any(later <= earlier for earlier, later in pairwise(axis)):
+                raise ValueError(f"{name} of the table are {axis}, expected increasing numbers")
+        if len(self.table) != len(self.rows) or any(len(line) != len(self.steps) for line in self.table):
+            raise ValueError(f"the table is not of {len(self.rows)} rows and {len(self.steps)} steps")
+        return self
+
+    @classmethod
+    def linear(cls, *, call: float, row: float = 0.0, step: float, row_step: float, noise: float = 0.0) -> Self:
+        """Return what takes call + row * rows + step * steps + row_step * rows * steps."""
+        ends = (1, 64)
+        table = tuple(tuple(call + row * rows + (step + row_step * rows) * steps for steps in ends) for rows in ends)
+        return cls(rows=ends, steps=ends, table=table, noise=noise)
+
+    def slower(self, factor: float) -> Self:
+        """Return the same with every call so many times as long."""
+        return self.model_copy(update={"table": tuple(tuple(each * factor for each in line) for line in self.table)})
 
     def seconds(self, rows: int, steps: int) -> float:
         """Return what a call takes without noise."""
-        return self.call + rows * self.row + steps * (self.step + rows * self.row_step)
+        line, across = _place(self.rows, rows)
+        column, along = _place(self.steps, steps)
+        fewer, more = self.table[line], self.table[line + 1]
+        less = fewer[column] + along * (fewer[column + 1] - fewer[column])
+        return less + across * (more[column] + along * (more[column + 1] - more[column]) - less)
+
+
+def _place(axis: Sequence[int], at: int) -> tuple[int, float]:
+    """Return the first of the two neighbours a number lies between or nearest to, and how far it is to the second."""
+    first = min(max(bisect_right(axis, at) - 1, 0), len(axis) - 2)
+    return first, (at - axis[first]) / (axis[first + 1] - axis[first])
 
 
 class FrontCost(Frozen):

@@ -10,7 +10,7 @@ from loadtests.simulate.events import NANOSECONDS, Loop, to_ns
 from loadtests.simulate.replica import Replica
 from loadtests.simulate.requests import Request
 from loadtests.simulate.results import Result, Sample
-from loadtests.simulate.scenario import Autoscaling, Death, Scenario
+from loadtests.simulate.scenario import Autoscaling, Death, Scenario, Target
 from loadtests.simulate.seeds import Seeds
 from loadtests.simulate.traffic import requests
 
@@ -20,22 +20,22 @@ SAMPLES = 400
 """Of the fleet in a run."""
 
 
-class _Watched:
-    """What an autoscaler sees of one replica: looks at its metric."""
+class _Looks:
+    """What an autoscaler knows of one metric of one replica."""
 
-    def __init__(self, host: Host, scaling: Autoscaling) -> None:
-        self.host = host
-        self._scaling = scaling
+    def __init__(self, replica: Replica, target: Target) -> None:
+        self._replica = replica
+        self._target = target
         self._looks: deque[tuple[int, float]] = deque()
         self._busy_ns = 0
         self._looked_ns = -1
 
     def look(self, now_ns: int) -> None:
         """Read the metric."""
-        replica = self.host.replica
-        if self._scaling.metric == "backlog":
+        replica = self._replica
+        if self._target.metric == "backlog":
             value = replica.batcher.backlog_seconds
-        elif self._scaling.metric == "in_flight":
+        elif self._target.metric == "in_flight":
             value = float(replica.in_flight)
         else:
             busy_ns = replica.processor.settled_busy_ns()
@@ -45,7 +45,7 @@ class _Watched:
                 return
             value = used_ns / passed_ns / replica.cores
         self._looks.append((now_ns, value))
-        oldest_ns = now_ns - to_ns(self._scaling.average)
+        oldest_ns = now_ns - to_ns(self._target.average)
         while self._looks[0][0] <= oldest_ns and len(self._looks) > 1:
             self._looks.popleft()
 
@@ -84,7 +84,7 @@ class Fleet:
         self._starting: set[int] = set()
         self._ready: dict[int, Host] = {}
         self._leaving: dict[int, Host] = {}
-        self._watched: dict[int, _Watched] = {}
+        self._watched: dict[int, list[_Looks]] = {}
         self._scaler = Autoscaler(scenario.autoscaling) if scenario.autoscaling else None
         for number in range(replicas.count):
             self._count_pods(1)
@@ -145,7 +145,7 @@ class Fleet:
         host = Host(number, replica, scenario.balance.proxies)
         self._ready[number] = host
         if scenario.autoscaling:
-            self._watched[number] = _Watched(host, scenario.autoscaling)
+            self._watched[number] = [_Looks(replica, each) for each in scenario.autoscaling.targets]
             phase = self._seeds.uniform() * scenario.autoscaling.scrape
             self._loop.at(self._loop.now_ns + to_ns(phase), self._scrape, number)
 
@@ -176,12 +176,17 @@ class Fleet:
     def _scrape(self, number: int) -> None:
         watched = self._watched.get(number)
         if watched is not None and self._scenario.autoscaling is not None:
-            watched.look(self._loop.now_ns)
+            for looks in watched:
+                looks.look(self._loop.now_ns)
             self._loop.at(self._loop.now_ns + to_ns(self._scenario.autoscaling.scrape), self._scrape, number)
 
     def _scale(self, scaling: Autoscaling) -> None:
         assert self._scaler is not None, "it is made where the settings are given"
-        values = [watched.value for watched in self._watched.values()] + [None] * len(self._starting)
+        starting: list[float | None] = [None] * len(self._starting)
+        values = [
+            [looks[number].value for looks in self._watched.values()] + starting
+            for number in range(len(scaling.targets))
+        ]
         self._asked = self._scaler.decide(self._loop.now_ns / NANOSECONDS, self._asked, values)
         for _ in range(self._asked - len(self._ready) - len(self._starting)):
             self._start(pulls=True)

@@ -7,8 +7,9 @@ from typing import Any, get_args
 import numpy as np
 
 from loadtests.simulate.costs import Measured, ModelCost
+from loadtests.simulate.manifest import deployed
 from loadtests.simulate.replica import capacity
-from loadtests.simulate.scenario import BalancePolicy, Lengths, Scenario
+from loadtests.simulate.scenario import DOWN, UP, BalancePolicy, Behaviour, Lengths, Rule, Scenario
 from loadtests.simulate.traffic import draw_lengths
 from serving.policy import Policy
 
@@ -41,18 +42,22 @@ class Effort:
         requests: of each run of it.
         day_seconds: of the traffic that is scaled for.
         most: replicas of the largest fleet.
+        short_deadlines: whether a day of many short requests is simulated too, which takes minutes.
     """
 
     replicas: int
     requests: int
     day_seconds: float
     most: int
+    short_deadlines: bool
 
 
-QUICK = Effort(replicas=30, requests=15_000, day_seconds=900.0, most=100)
-FULL = Effort(replicas=100, requests=60_000, day_seconds=3600.0, most=1000)
+QUICK = Effort(replicas=30, requests=15_000, day_seconds=900.0, most=100, short_deadlines=False)
+FULL = Effort(replicas=100, requests=60_000, day_seconds=3600.0, most=1000, short_deadlines=True)
 LONG = Lengths(median=240.0, shortest=40, longest=1600)
 """Of what is scaled for: few requests of much work each, so that a day is simulated in seconds."""
+OBJECTIVE = 0.25
+"""Seconds that the deployed autoscaler's target is meant for (the latency objective of the deployed alerts)."""
 LARGEST = 1_000_000
 """Requests of the largest fleet."""
 
@@ -91,6 +96,7 @@ def cases(measured: Measured, effort: Effort) -> list[Case]:
         *_deaths(fronts, effort),
         *_retries(fronts, effort),
         *_scaling(computes, effort),
+        *_deployed(fronts, computes, effort),
         *_fleet(fronts, effort),
     ]
 
@@ -199,9 +205,11 @@ def _scaling(model: Model, effort: Effort) -> Iterator[Case]:
             scenario = _day(model, effort, {"metric": metric, "target": target})
             yield Case(f"scaling on {metric}", f"target {target:g}", scenario)
     middle = {"metric": "backlog", "target": round(0.2 * shortest, 2)}
-    for window in (0.0, 60.0):
-        down = {"window": window, "rules": [{"kind": "Percent", "value": 100}]}
-        yield Case("window down, on backlog", f"{window:g} s", _day(model, effort, middle | {"down": down}))
+    for share in (0.65, 0.8, 0.9):
+        scenario = _day(model, effort, middle, {"metric": "cpu", "target": share})
+        yield Case("scaling on backlog and CPU", f"CPU {share:g}", scenario)
+    for words, down in _ways_down().items():
+        yield Case("replicas that go, on backlog", words, _day(model, effort, middle, down=down))
     for average in (0.0, 120.0):
         scenario = _day(model, effort, middle | {"average": average})
         yield Case("looks averaged, on backlog", f"over {average:g} s", scenario)
@@ -209,23 +217,65 @@ def _scaling(model: Model, effort: Effort) -> Iterator[Case]:
         yield Case("image pull, on backlog", f"{pull:g} s", _day(model, effort, middle, pull=pull))
 
 
-def _day(model: Model, effort: Effort, scaling: dict[str, Any], *, pull: float = 10.0) -> Scenario:
-    count, day = 6, effort.day_seconds
-    surge = {"at": day * 0.75, "seconds": day / 20, "factor": 2.0}
+def _ways_down() -> dict[str, Behaviour]:
+    """Return how fast replicas may go, beside Kubernetes' default: all at once, after a window of 300 s."""
+    all_at_once = (Rule(kind="Percent", value=100),)
+    return {
+        "window 0 s": Behaviour(window=0.0, rules=all_at_once),
+        "window 60 s": Behaviour(window=60.0, rules=all_at_once),
+        "window 300 s, 10 % in 60 s": Behaviour(window=300.0, rules=(Rule(kind="Percent", value=10, period=60.0),)),
+        "window 300 s, 1 in 120 s": Behaviour(window=300.0, rules=(Rule(kind="Pods", value=1, period=120.0),)),
+    }
+
+
+def _deployed(fronts: Model, computes: Model, effort: Effort) -> Iterator[Case]:
+    """The autoscaler as it is deployed, with its target in proportion to the deadlines; and with one metric of its two.
+
+    On a model whose deadlines are long, with a surge and with a larger one; and on one whose deadlines are so short
+    that overload is refused before a backlog grows.
+    """
+    manifest = deployed()
+    days = [("1024 wide", computes, 6, 2.0), ("1024 wide, surge of 6 times", computes, 6, 6.0)]
+    if effort.short_deadlines:
+        days.append(("256 wide", fronts, 2, 2.0))
+    for name, model, replicas, surge in days:
+        shortest = model.patience[0]["seconds"]
+        both = [each.model_dump() for each in manifest.targets]
+        for target in both:
+            if target["metric"] == "backlog":
+                target["target"] *= shortest / OBJECTIVE
+        for words, targets in (("as deployed", both), *((f"only {each['metric']}", [each]) for each in both)):
+            scenario = _day(model, effort, *targets, replicas=replicas, surge=surge, up=manifest.up, down=manifest.down)
+            yield Case(f"deployed autoscaler, {name}", words, scenario)
+
+
+def _day(  # noqa: PLR0913  what is varied
+    model: Model,
+    effort: Effort,
+    *targets: dict[str, Any],
+    replicas: int = 6,
+    surge: float = 2.0,
+    pull: float = 10.0,
+    up: Behaviour = UP,
+    down: Behaviour = DOWN,
+) -> Scenario:
+    """Return a day of traffic that needs `replicas` on average at 60 % of what they can do at best."""
+    day = effort.day_seconds
+    surges = [{"at": day * 0.75, "seconds": day / 20, "factor": surge}]
     return Scenario.model_validate(
         {
             "seconds": day,
             "cost": model.cost.model_dump(),
             "traffic": {
-                "rate": 0.6 * model.capacity * count,
+                "rate": 0.6 * model.capacity * replicas,
                 "swing": 0.7,
                 "day": day,
-                "surges": [surge],
+                "surges": surges,
                 "patience": model.patience,
                 "lengths": model.lengths.model_dump(),
             },
-            "replicas": {"count": count, "stepwise": model.stepwise, "start_up": {"pull": pull}},
-            "autoscaling": {"least": 2, "most": 64} | scaling,
+            "replicas": {"count": replicas, "stepwise": model.stepwise, "start_up": {"pull": pull}},
+            "autoscaling": {"targets": targets, "least": 2, "most": 64, "up": up, "down": down},
         }
     )
 

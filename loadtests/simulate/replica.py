@@ -1,4 +1,4 @@
-"""One replica: the shipped batcher, an engine that is a formula, and a front that wants the same core.
+"""One replica: the shipped batcher, an engine that is a table, and a front that wants the same core.
 
 Mirrors `serving.runner.Runner`: what it does with its batcher, and when, a test compares.
 """
@@ -73,6 +73,7 @@ class Replica:
         cores: so many: one for each instance.
         batches: engine calls so far.
         batch_rows: rows in them.
+        engine_ns: nanoseconds of a core that they take.
     """
 
     def __init__(  # noqa: PLR0913  the parts it brings together
@@ -124,6 +125,7 @@ class Replica:
         self._killed = False
         self.batches = 0
         self.batch_rows = 0
+        self.engine_ns = 0
 
     @property
     def in_flight(self) -> int:
@@ -202,6 +204,7 @@ class Replica:
         if engine.noise:
             seconds *= self._noise.lognormvariate(-engine.noise * engine.noise / 2, engine.noise)
         work_ns = max(1, to_ns(seconds))
+        self.engine_ns += work_ns
         self.processor.run(instance.thread, work_ns, partial(self._finish, instance, batch))
 
     def _finish(self, instance: _Instance, batch: Batch) -> None:

@@ -148,16 +148,28 @@ DOWN = Behaviour(window=300.0, rules=(Rule(kind="Percent", value=100),))
 """Kubernetes' defaults."""
 
 
-class Autoscaling(Frozen):
-    """A HorizontalPodAutoscaler on one metric, per pod."""
+class Target(Frozen):
+    """A metric of a HorizontalPodAutoscaler, per pod."""
 
     metric: ScalingMetric
     target: Positive = Field(description="seconds of backlog, share of the CPU, or requests under way, per replica")
+    average: NotNegative = Field(30.0, description="seconds of looks that are averaged; 0 takes the last one")
+
+    @model_validator(mode="after")
+    def _within_reach(self) -> Self:
+        if self.metric == "cpu" and self.target >= 1:
+            raise ValueError(f"target is {self.target:g} of the CPU, which no replica exceeds; expected below 1")
+        return self
+
+
+class Autoscaling(Frozen):
+    """A HorizontalPodAutoscaler: as many replicas as that metric asks for which asks for most."""
+
+    targets: tuple[Target, ...] = Field(min_length=1)
     least: Count = 1
     most: Count
     sync: Positive = Field(15.0, description="seconds between two decisions")
     scrape: Positive = Field(15.0, description="seconds between two looks at each replica")
-    average: NotNegative = Field(30.0, description="seconds of looks that are averaged; 0 takes the last one")
     tolerance: float = Field(0.1, ge=0, lt=1)
     up: Behaviour = UP
     down: Behaviour = DOWN
@@ -166,8 +178,6 @@ class Autoscaling(Frozen):
     def _ordered(self) -> Self:
         if self.least > self.most:
             raise ValueError(f"least is {self.least} replicas and most {self.most}: exchange them")
-        if self.metric == "cpu" and self.target >= 1:
-            raise ValueError(f"target is {self.target:g} of the CPU, which no replica exceeds; expected below 1")
         return self
 
 
@@ -207,16 +217,17 @@ class Scenario(Frozen):
 
     def _check_scaling(self, scaling: Autoscaling) -> None:
         longest = max((each.seconds or float("inf") for each in self.traffic.patience), default=float("inf"))
-        if scaling.metric == "backlog" and scaling.target > longest:
-            raise ValueError(
-                f"target is a backlog of {scaling.target:g} seconds and no deadline is longer than {longest:g}: "
-                "requests would be refused long before it is reached; choose a target well below the deadlines"
-            )
-        if scaling.metric == "in_flight" and scaling.target > self.replicas.max_inflight:
-            raise ValueError(
-                f"target is {scaling.target:g} requests under way and a replica takes {self.replicas.max_inflight} "
-                "at most: it would never be exceeded"
-            )
+        for each in scaling.targets:
+            if each.metric == "backlog" and each.target > longest:
+                raise ValueError(
+                    f"target is a backlog of {each.target:g} seconds and no deadline is longer than {longest:g}: "
+                    "requests would be refused long before it is reached; choose a target well below the deadlines"
+                )
+            if each.metric == "in_flight" and each.target > self.replicas.max_inflight:
+                raise ValueError(
+                    f"target is {each.target:g} requests under way and a replica takes {self.replicas.max_inflight} "
+                    "at most: it would never be exceeded"
+                )
         if not scaling.least <= self.replicas.count <= scaling.most:
             raise ValueError(
                 f"the run begins with {self.replicas.count} replicas, expected {scaling.least} to {scaling.most}"

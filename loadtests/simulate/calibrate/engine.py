@@ -24,7 +24,7 @@ from serving.policy import Policy
 from serving.runner import Runner
 from serving.tensors import Arrays, Rows
 
-ROWS = (1, 2, 4, 8, 16, 32, 64)
+ROWS = (1, 2, 3, 4, 6, 8, 16, 32, 64)
 STEPS = (2, 8, 16, 32, 64)
 CHUNKS = 2
 """Calls of a request: the second one goes on from a state."""
@@ -96,25 +96,22 @@ class EngineBench:
         return taken[CHUNKS:]
 
 
-def fit(calls: Sequence[Call]) -> EngineCost:
-    """Fit what a turn takes to the medians of its shapes, by non-negative least squares of relative errors.
+def cost_of(calls: Sequence[Call]) -> EngineCost:
+    """Return the medians of all shapes as a table.
 
     The noise is that of single turns against the median of their shape, by its quartiles, which hiccups do not move.
     """
     by_shape = _by_shape(calls)
-    model = CostModel()
-    model.warm_start([(*shape, median(seconds)) for shape, seconds in by_shape.items()])
-    now = model.coefficients()
     spreads = []
     for seconds in by_shape.values():
         low, high = np.percentile(np.log(seconds), (25, 75))
         spreads.append(float(high - low) / 1.349)  # of a normal distribution: quartiles to standard deviation
-    return EngineCost(call=now.call, row=now.row, step=now.step, row_step=now.row_step, noise=min(1.0, fmean(spreads)))
-
-
-def worst_fit(calls: Sequence[Call], cost: EngineCost) -> float:
-    """Return the largest relative error of the fit against a shape's median."""
-    return max((cost.seconds(*shape) / median(seconds) - 1 for shape, seconds in _by_shape(calls).items()), key=abs)
+    return EngineCost(
+        rows=ROWS,
+        steps=STEPS,
+        table=tuple(tuple(median(by_shape[rows, steps]) for steps in STEPS) for rows in ROWS),
+        noise=min(1.0, fmean(spreads)),
+    )
 
 
 def _by_shape(calls: Sequence[Call]) -> dict[tuple[int, int], list[float]]:

@@ -10,10 +10,11 @@ import numpy as np
 from loadtests.benchmarks.serving_measuring import SERVER_CORE, Job, Run, Target, load
 from loadtests.benchmarks.serving_models import Size, write_requests
 from loadtests.benchmarks.serving_workloads import on_core
-from loadtests.simulate.calibrate.engine import Call, EngineBench, fit
-from loadtests.simulate.calibrate.replay import Trace
+from loadtests.simulate.calibrate.engine import Call, EngineBench, cost_of
+from loadtests.simulate.calibrate.replay import Trace, engine_seconds
 from loadtests.simulate.calibrate.server import Cpu, cpu_of, requests_by_outcome
-from loadtests.simulate.costs import EngineCost, FrontCost
+from loadtests.simulate.costs import EngineCost, FrontCost, ModelCost
+from serving.policy import Policy
 
 CALLERS = 64
 HOPELESS_US = 1
@@ -35,6 +36,7 @@ class Replayed:
     run: Run
     cpu: Cpu
     outcomes: dict[tuple[str, str], float]
+    has_deadlines: bool = False
 
     @property
     def sent(self) -> int:
@@ -49,7 +51,7 @@ def front_of(replays: Sequence[Replayed]) -> float:
 
 @dataclass(slots=True)
 class Measurements:
-    """All turns of one model."""
+    """Of one model, in one turn or several."""
 
     calls: list[Call] = field(default_factory=list)
     peaks: list[Replayed] = field(default_factory=list)
@@ -62,29 +64,53 @@ class Measurements:
         """Requests per second that a closed loop gets answered."""
         return median(each.run.rate for each in self.peaks)
 
-    def engine(self) -> EngineCost:
-        """Return what engine calls take."""
-        return fit(self.calls)
+    @classmethod
+    def of(cls, turns: "Sequence[Measurements]") -> "Measurements":
+        """Put the measurements of several turns together."""
+        every = cls()
+        for turn in turns:
+            every.calls += turn.calls
+            every.peaks += turn.peaks
+            every.alone += turn.alone
+            every.refused += turn.refused
+            for name, replays in turn.replays.items():
+                every.replays.setdefault(name, []).extend(replays)
+        return every
 
-    def front(self, engine: EngineCost, *, steps: int, busiest: str, overload: Sequence[str]) -> FrontCost:
-        """Return what the front takes for a request.
+    def cost(self, lengths: Sequence[int], *, start: float) -> ModelCost:
+        """Return what the model takes in a server.
+
+        An engine that shares its core with a front finds its caches emptied, and so takes longer than alone in a
+        process: by how much, its CPU time at the peak tells, where calls are the same as in a simulated closed loop.
+
+        Args:
+            lengths: steps of the requests.
+            start: seconds from the process's start until it is ready.
+        """
+        alone = cost_of(self.calls)
+        front = self._front(alone, steps=round(float(np.median(lengths))))
+        cost = ModelCost(engine=alone, front=front, load=start)
+        sent = sum(each.sent for each in self.peaks)
+        supposed = engine_seconds(cost, Policy.model_validate({}), lengths, callers=CALLERS, sent=sent)
+        slower = sum(each.cpu.engine for each in self.peaks) / sent / supposed
+        return cost.model_copy(update={"engine": alone.slower(slower)})
+
+    def _front(self, engine: EngineCost, *, steps: int) -> FrontCost:
+        """Return what the front takes for a request, of which some are sent one at a time, and have so many steps.
 
         What a request costs is measured in the busiest replay without deadlines, where threads find their next work
         waiting; a request that comes alone costs two wake-ups more. What refusing unread costs is measured in overload:
         beside an engine that empties the caches it is several times what it is on an idle server. How the rest is
         shared between taking and answering is supposed: half and half.
-
-        Args:
-            engine: cost of calls.
-            steps: of the requests that were sent one at a time.
-            busiest: name of the replay with the most requests, none of which was refused.
-            overload: names of the replays in which requests were refused.
         """
-        answered = front_of(self.replays[busiest])
+        usual, overload = (
+            [each for each in self.replays.values() if each[0].has_deadlines is has] for has in (False, True)
+        )
+        answered = front_of(max(usual, key=lambda replays: replays[0].sent))
         idle = max(answered, front_of(self.alone))
         wake = (idle - answered) / WAKES
         refusal = min(answered, max(0.0, front_of(self.refused) - wake))
-        unread = self._unread([each for name in overload for each in self.replays[name]], answered, refusal)
+        unread = self._unread([each for replays in overload for each in replays], answered, refusal)
         message = (answered - unread) / 2
         alone = median(each.run.percentile(QUICKEST) for each in self.alone)
         return FrontCost(
@@ -133,8 +159,9 @@ class Bench:
     lengths: Sequence[int]
     seconds: float
 
-    def turn(self, into: Measurements, traces: Sequence[Trace]) -> None:
-        """Measure everything once more."""
+    def turn(self, traces: Sequence[Trace]) -> Measurements:
+        """Measure everything once."""
+        into = Measurements()
         with on_core(SERVER_CORE):
             into.calls += self.engine.turns(seconds=self.seconds)
         middle = [round(float(np.median(self.lengths)))]
@@ -144,7 +171,8 @@ class Bench:
         into.refused.append(self.replay(Job(messages=hopeless, seconds=self.seconds / 2, callers=4)))
         for trace in traces:
             job = Job(messages=self._file(), arrivals=trace.arrivals, timeout_seconds=trace.timeout_seconds)
-            into.replays.setdefault(trace.name, []).append(self.replay(job))
+            into.replays[trace.name] = [self.replay(job)]
+        return into
 
     def replay(self, job: Job) -> Replayed:
         """Send requests, and see what the server's threads use meanwhile."""
@@ -152,7 +180,7 @@ class Bench:
         run = load(self.target, job, self.generator, self.folder, model=self.model)
         after = requests_by_outcome(self.target)
         ended = {key: count - outcomes.get(key, 0.0) for key, count in after.items()}
-        return Replayed(run, cpu_of(self.target.pid).since(before), ended)
+        return Replayed(run, cpu_of(self.target.pid).since(before), ended, bool(job.timeout_seconds))
 
     def _file(self, lengths: Sequence[int] | None = None, *, timeout_us: int | None = None) -> Path:
         chosen = self.lengths if lengths is None else lengths

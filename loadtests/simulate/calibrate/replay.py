@@ -42,6 +42,27 @@ def poisson(  # noqa: PLR0913  what a trace is made of
     return Trace(name=name, arrivals=np.cumsum(gaps).tolist(), lengths=lengths, timeout_seconds=timeout)
 
 
+def engine_seconds(costs: ModelCost, policy: Policy, lengths: Sequence[int], *, callers: int, sent: int) -> float:
+    """Return the seconds of engine calls per request of a closed loop, where each caller has one request at a time."""
+    loop = Loop()
+    network_ns = to_ns(costs.front.network)
+    numbers = iter(range(sent))
+
+    def call(_: int) -> None:
+        number = next(numbers, None)
+        if number is not None:
+            replica.arrive(Request(number, lengths[number % len(lengths)], loop.now_ns, NEVER_NS))
+
+    def ended(*_: object) -> None:
+        loop.at(loop.now_ns + network_ns, call, 0)
+
+    replica = Replica(loop, costs, policy, ended=ended, seed=0, stepwise=True)
+    for _ in range(callers):
+        call(0)
+    loop.run()
+    return replica.engine_ns / NANOSECONDS / sent
+
+
 def figures_of(run: Run, trace: Trace) -> dict[str, float]:
     """Return what is compared, of the real server."""
     in_time = run.answered & ((run.latency <= trace.timeout_seconds) if trace.timeout_seconds else True)

@@ -2,7 +2,7 @@
 
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +55,10 @@ def server_of(models: Path) -> "Iterator[tuple[Target, float]]":
 def cpu_of(pid: int) -> Cpu:
     """Read the CPU time of a server's threads; those that have ended count to the front, as those of scrapes do."""
     whole, level = _stat(Path(f"/proc/{pid}/stat"))
-    threads = [_stat(task / "stat") for task in Path(f"/proc/{pid}/task").iterdir()]
+    threads = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread of a scrape ended meanwhile
+            threads.append(_stat(task / "stat"))
     engine = sum(seconds for seconds, nice in threads if nice > level)
     return Cpu(whole - engine, engine)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from matplotlib.figure import Figure as Canvas
 from rich.console import Console
@@ -20,23 +21,20 @@ class Comparison:
     Attributes:
         load: its name.
         measure: with its unit.
-        real: the median of the turns.
-        lowest: of the turns.
-        highest: of the turns.
-        simulated: by one replica.
+        real: in each turn.
+        simulated: by one replica, with what things took in each turn.
     """
 
     load: str
     measure: str
-    real: float
-    lowest: float
-    highest: float
-    simulated: float
+    real: list[float]
+    simulated: list[float]
 
     @property
     def deviation(self) -> float:
-        """Of the simulated from the real figure, relative."""
-        return self.simulated / self.real - 1 if self.real else float("nan")
+        """Of the median simulated figure from the median real one, relative."""
+        real = median(self.real)
+        return median(self.simulated) / real - 1 if real else float("nan")
 
     @property
     def met(self) -> bool:
@@ -46,7 +44,7 @@ class Comparison:
 
 def show(model: str, comparisons: Sequence[Comparison], console: Console) -> None:
     """Print a section per load."""
-    table = Table("measure", "real", "turns", "simulated", "off by", title=f"{model}: real and simulated")
+    table = Table("measure", "real", "turns", "simulated", "turns", "off by", title=f"{model}: real and simulated")
     load = None
     for line in comparisons:
         if line.load != load:
@@ -56,9 +54,10 @@ def show(model: str, comparisons: Sequence[Comparison], console: Console) -> Non
         style = "green" if line.met else "bold red"
         table.add_row(
             line.measure,
-            f"{line.real:.4g}",
-            f"{line.lowest:.4g}-{line.highest:.4g}",
-            f"{line.simulated:.4g}",
+            f"{median(line.real):.4g}",
+            f"{min(line.real):.4g}-{max(line.real):.4g}",
+            f"{median(line.simulated):.4g}",
+            f"{min(line.simulated):.4g}-{max(line.simulated):.4g}",
             f"[{style}]{line.deviation:+.0%}[/]",
         )
     console.print(table)
@@ -74,11 +73,15 @@ def plot(models: Mapping[str, Sequence[Comparison]], path: Path) -> None:
     for axes, measure in zip(panels, measures, strict=True):
         for model, colour in zip(models, (BLUE, RED, GREY), strict=False):
             lines = [line for line in models[model] if line.measure == measure]
-            ratios = [line.simulated / line.real for line in lines]
-            low = [max(0.0, line.simulated / line.real - line.simulated / line.highest) for line in lines]
-            high = [max(0.0, line.simulated / line.lowest - line.simulated / line.real) for line in lines]
+            ratios = [line.deviation + 1 for line in lines]
+            least = [median(line.simulated) / max(line.real) for line in lines]
+            most = [median(line.simulated) / min(line.real) for line in lines]
+            bars = [
+                [max(0.0, ratio - low) for ratio, low in zip(ratios, least, strict=True)],
+                [max(0.0, high - ratio) for ratio, high in zip(ratios, most, strict=True)],
+            ]
             axes.errorbar(
-                [line.load for line in lines], ratios, (low, high), fmt="o", color=colour, capsize=3, label=model
+                [line.load for line in lines], ratios, bars, fmt="o", color=colour, capsize=3, label=model
             )
         axes.axhspan(1 - TARGET, 1 + TARGET, color=GREY, alpha=0.2, linewidth=0)
         axes.axhline(1.0, color="black", linewidth=0.8)

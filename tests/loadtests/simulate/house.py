@@ -8,7 +8,7 @@ from serving.policy import Policy
 
 MS = 1_000_000
 SECOND = 1_000_000_000
-ENGINE = EngineCost(call=2e-4, row=5e-6, step=5e-5, row_step=5e-6)
+ENGINE = EngineCost.linear(call=2e-4, row=5e-6, step=5e-5, row_step=5e-6)
 FRONT = FrontCost(unread=1e-4, message=2e-4, reply=1e-4, error=5e-5, network=2e-4)
 FREE_FRONT = FrontCost()
 

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from loadtests.simulate.autoscaler import Autoscaler, recommended
 from loadtests.simulate.scenario import Autoscaling, Behaviour, Rule
 
+TARGET = {"metric": "backlog", "target": 1.0}
+
 
 def scaler(**settings: object) -> Autoscaler:
-    return Autoscaler(Autoscaling.model_validate({"metric": "backlog", "target": 1.0, "most": 1000} | settings))
+    return Autoscaler(Autoscaling.model_validate({"targets": [TARGET], "most": 1000} | settings))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_the_documented_scaling_policies_going_down() -> None:
     autoscaler = scaler(down=Behaviour(rules=rules), least=10)
     current, seen = 80, []
     for minute in range(1, 16):
-        current = autoscaler.decide(60.0 * minute, current, [10 / current] * current)
+        current = autoscaler.decide(60.0 * minute, current, [[10 / current] * current])
         seen.append(current)
 
     assert seen[:8] == [72, 64, 57, 51, 45, 40, 36, 32]
@@ -56,7 +58,7 @@ def test_the_default_behaviour_going_up() -> None:
     """Documented: 4 pods or as many as there are, whichever is more, every 15 seconds."""
     autoscaler, current, seen = scaler(), 1, []
     for turn in range(5):
-        current = autoscaler.decide(15.0 * turn, current, [100.0] * current)
+        current = autoscaler.decide(15.0 * turn, current, [[100.0] * current])
         seen.append(current)
 
     assert seen == [5, 10, 20, 40, 80]
@@ -64,33 +66,43 @@ def test_the_default_behaviour_going_up() -> None:
 
 def test_within_a_period_a_policy_allows_no_more_than_once() -> None:
     autoscaler = scaler(up=Behaviour(rules=(Rule(kind="Pods", value=2, period=60),)))
-    current = autoscaler.decide(0.0, 5, [9.0] * 5)
+    current = autoscaler.decide(0.0, 5, [[9.0] * 5])
     assert current == 7
-    assert autoscaler.decide(30.0, current, [9.0] * 7) == 7
-    assert autoscaler.decide(61.0, current, [9.0] * 7) == 9
+    assert autoscaler.decide(30.0, current, [[9.0] * 7]) == 7
+    assert autoscaler.decide(61.0, current, [[9.0] * 7]) == 9
 
 
 def test_the_smallest_change_and_none_can_be_selected() -> None:
     rules = (Rule(kind="Percent", value=10, period=60), Rule(kind="Pods", value=5, period=60))
     least = scaler(down=Behaviour(rules=rules, select="Min"))
-    assert least.decide(0.0, 100, [0.1] * 100) == 95
-    assert scaler(down=Behaviour(rules=rules, select="Disabled")).decide(0.0, 100, [0.1] * 100) == 100
+    assert least.decide(0.0, 100, [[0.1] * 100]) == 95
+    assert scaler(down=Behaviour(rules=rules, select="Disabled")).decide(0.0, 100, [[0.1] * 100]) == 100
 
 
 def test_the_stabilization_window_takes_the_highest_of_the_last_minutes() -> None:
     """Documented: all desired states from the past 5 minutes are considered."""
     autoscaler = scaler()
-    assert autoscaler.decide(0.0, 10, [1.0] * 10) == 10
-    assert autoscaler.decide(150.0, 10, [0.2] * 10) == 10
-    assert autoscaler.decide(299.0, 10, [0.5] * 10) == 10
-    assert autoscaler.decide(301.0, 10, [0.2] * 10) == 5
+    assert autoscaler.decide(0.0, 10, [[1.0] * 10]) == 10
+    assert autoscaler.decide(150.0, 10, [[0.2] * 10]) == 10
+    assert autoscaler.decide(299.0, 10, [[0.5] * 10]) == 10
+    assert autoscaler.decide(301.0, 10, [[0.2] * 10]) == 5
+
+
+def test_of_several_metrics_that_counts_which_asks_for_most() -> None:
+    """Documented: "the largest of the desired replica counts is chosen"."""
+    autoscaler = scaler(
+        targets=[TARGET, {"metric": "cpu", "target": 0.5}], down={"rules": [{"kind": "Percent", "value": 100}]}
+    )
+    assert autoscaler.decide(0.0, 4, [[2.0] * 4, [0.5] * 4]) == 8
+    assert autoscaler.decide(60.0, 8, [[0.0] * 8, [0.7] * 8]) == 12
+    assert autoscaler.decide(120.0, 12, [[0.0] * 12, [0.25] * 12]) == 6
 
 
 def test_a_window_for_scaling_up_takes_the_lowest() -> None:
     autoscaler = scaler(up=Behaviour(window=60, rules=(Rule(kind="Percent", value=900),)))
-    assert autoscaler.decide(0.0, 10, [1.0] * 10) == 10
-    assert autoscaler.decide(30.0, 10, [3.0] * 10) == 10
-    assert autoscaler.decide(61.0, 10, [3.0] * 10) == 30
+    assert autoscaler.decide(0.0, 10, [[1.0] * 10]) == 10
+    assert autoscaler.decide(30.0, 10, [[3.0] * 10]) == 10
+    assert autoscaler.decide(61.0, 10, [[3.0] * 10]) == 30
 
 
 @given(
@@ -101,5 +113,5 @@ def test_the_bounds_always_hold(loads: list[float], bounds: tuple[int, int]) -> 
     least, most = bounds[0], bounds[0] + bounds[1]
     autoscaler, current = scaler(least=least, most=most), least
     for turn, load in enumerate(loads):
-        current = autoscaler.decide(15.0 * turn, current, [load / current] * current)
+        current = autoscaler.decide(15.0 * turn, current, [[load / current] * current])
         assert least <= current <= most

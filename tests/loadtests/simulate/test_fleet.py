@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtests.simulate.costs import EngineCost
 from loadtests.simulate.fleet import simulate
 from loadtests.simulate.requests import Outcome
 from loadtests.simulate.traffic import requests
 from tests.loadtests.simulate.house import scenario
 
 POLICIES = ["round_robin", "random", "two_choices", "least_request", "backlog", "least_backlog"]
-SCALING = {"metric": "backlog", "target": 0.05, "most": 12, "sync": 0.3, "scrape": 0.2, "average": 0.4}
+BACKLOG = {"metric": "backlog", "target": 0.05, "average": 0.4}
+CPU = {"metric": "cpu", "target": 0.7, "average": 0.4}
+IN_FLIGHT = {"metric": "in_flight", "target": 8, "average": 0.4}
+SCALING = {"targets": [BACKLOG], "most": 12, "sync": 0.3, "scrape": 0.2}
 
 
 @settings(max_examples=25, deadline=None)
@@ -22,7 +26,7 @@ SCALING = {"metric": "backlog", "target": 0.05, "most": 12, "sync": 0.3, "scrape
     rate=st.floats(50, 2000),
     count=st.integers(1, 5),
     deaths=st.lists(st.tuples(st.floats(0.1, 1.5), st.booleans()), max_size=2),
-    scaling=st.none() | st.sampled_from(["backlog", "cpu", "in_flight"]),
+    scaling=st.none() | st.sampled_from([[BACKLOG], [CPU], [IN_FLIGHT], [BACKLOG, CPU]]),
     retries=st.fixed_dictionaries(
         {
             "attempts": st.integers(1, 4),
@@ -38,7 +42,7 @@ def test_every_request_ends_exactly_once(
     rate: float,
     count: int,
     deaths: list[tuple[float, bool]],
-    scaling: str | None,
+    scaling: list[dict[str, Any]] | None,
     retries: dict[str, Any],
     seed: int,
 ) -> None:
@@ -53,8 +57,7 @@ def test_every_request_ends_exactly_once(
         "retries": retries,
     }
     if scaling:
-        target = 0.7 if scaling == "cpu" else SCALING["target"]
-        settings["autoscaling"] = SCALING | {"metric": scaling, "target": target}
+        settings["autoscaling"] = SCALING | {"targets": scaling}
     chosen = scenario(**settings)
     result = simulate(chosen)
 
@@ -82,7 +85,7 @@ def test_one_seed_has_one_result_and_another_another() -> None:
         "traffic__rate": 1500.0,
         "replicas__deaths": [{"at": 0.5}],
         "autoscaling": SCALING,
-        "cost__engine": {"call": 2e-4, "step": 5e-5, "row_step": 5e-6, "noise": 0.2},
+        "cost__engine": EngineCost.linear(call=2e-4, step=5e-5, row_step=5e-6, noise=0.2),
     }
     one, same, other = (simulate(scenario(seed=seed, **settings)) for seed in (3, 3, 4))
 
@@ -104,7 +107,7 @@ def mean_ms(policy: str, **settings: Any) -> float:
 
 ONE_BY_ONE = {
     "replicas__policy": {"batching": "fifo", "max_batch_rows": 1},
-    "cost__engine": {"call": 2e-3, "step": 1e-7, "row_step": 1e-9},
+    "cost__engine": EngineCost.linear(call=2e-3, step=1e-7, row_step=1e-9),
     "traffic__rate": 4000.0,
     "cost__front": {},
 }

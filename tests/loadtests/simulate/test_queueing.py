@@ -43,7 +43,7 @@ def poisson(rate: float, count: int, lengths: list[int], seed: int) -> list[tupl
 @pytest.mark.parametrize("load", [0.3, 0.7])
 def test_one_row_per_call_of_one_length_is_m_d_1(load: float) -> None:
     """Mean wait of Poisson arrivals and constant service: load * service / (2 (1 - load)) (Pollaczek and Khinchine)."""
-    engine = EngineCost(call=1e-3, step=0, row_step=1e-9)
+    engine = EngineCost.linear(call=1e-3, step=0, row_step=1e-9)
     service = engine.seconds(1, 10)
     waits = one_by_one(engine, poisson(load / service, 12_000, [10], seed=1))
 
@@ -52,7 +52,7 @@ def test_one_row_per_call_of_one_length_is_m_d_1(load: float) -> None:
 
 def test_lengths_that_differ_are_m_g_1() -> None:
     """Mean wait: rate * E[service^2] / (2 (1 - load)) (Pollaczek and Khinchine)."""
-    engine, lengths, load = EngineCost(call=1e-4, step=1e-5, row_step=1e-9), [10, 10, 10, 200], 0.6
+    engine, lengths, load = EngineCost.linear(call=1e-4, step=1e-5, row_step=1e-9), [10, 10, 10, 200], 0.6
     services = [engine.seconds(1, steps) for steps in lengths]
     rate = load / fmean(services)
     waits = one_by_one(engine, poisson(rate, 15_000, lengths, seed=2))
@@ -63,7 +63,7 @@ def test_lengths_that_differ_are_m_g_1() -> None:
 
 def test_the_front_takes_its_part_of_the_core() -> None:
     """With 0.4 ms of front and 1 ms of engine for a request, a core does 714 a second and no more."""
-    engine = EngineCost(call=1e-3, step=0, row_step=1e-12)
+    engine = EngineCost.linear(call=1e-3, step=0, row_step=1e-12)
     front = FrontCost(unread=1e-4, message=1e-4, reply=2e-4)
     arrivals = [(0.0, 1)] * 500
     waits = one_by_one(engine, arrivals, front)
@@ -84,7 +84,7 @@ def test_every_request_ends_once_and_none_before_it_began(
     arrivals: list[tuple[float, int, float]], stepwise: bool, instances: int, most: int | None
 ) -> None:
     loop, ended = Loop(), list[Request]()
-    engine = EngineCost(call=2e-4, row=5e-6, step=5e-5, row_step=5e-6, noise=0.3)
+    engine = EngineCost.linear(call=2e-4, row=5e-6, step=5e-5, row_step=5e-6, noise=0.3)
     front = FrontCost(unread=1e-4, message=2e-4, reply=1e-4, error=5e-5, wake=3e-5)
 
     def end(request: Request, outcome: Outcome, retry_ns: int | None) -> None:
