@@ -54,9 +54,15 @@ def show(answers: Sequence[Answer], limits: Sequence[Figure], console: Console) 
 
 
 def plot(answers: Sequence[Answer], folder: Path) -> list[Path]:
-    """Draw balancing, trouble and scaling into PNGs of the folder; returns them."""
+    """Draw balancing, trouble, scaling and the deployed autoscaler into PNGs of the folder; returns them."""
     drawn = []
-    for name, draw in (("balance", _plot_balance), ("trouble", _plot_trouble), ("scaling", _plot_scaling)):
+    plots = {
+        "balance": _plot_balance,
+        "trouble": _plot_trouble,
+        "scaling": _plot_scaling,
+        "deployed": _plot_deployed,
+    }
+    for name, draw in plots.items():
         canvas = Canvas(figsize=(11, 4.2), layout="constrained")
         draw(answers, canvas)
         path = folder / f"simulate-{name}.png"
@@ -120,13 +126,32 @@ def _plot_scaling(answers: Sequence[Answer], canvas: Canvas) -> None:
             left.annotate(words, point, textcoords="offset points", xytext=(4, 4), fontsize=7)
         if group:
             middle = group[len(group) // 2]
-            times = [sample.at / 60 for sample in middle.samples]
-            ready = [sample.ready for sample in middle.samples]
-            right.plot(times, ready, color=colour, linewidth=1, label=f"{metric}, {middle.setting}")
+            _plot_ready(right, middle, colour, f"{metric}, {middle.setting}")
     left.set_xlabel("replica hours of the day")
     left.set_ylabel("not answered in time, %")
     left.set_yscale("symlog", linthresh=0.1)
-    right.set_xlabel("minutes")
-    right.set_ylabel("replicas that are ready")
-    for axes in (left, right):
-        _finish(axes)
+    _finish(left)
+    _finish_ready(right)
+
+
+def _plot_deployed(answers: Sequence[Answer], canvas: Canvas) -> None:
+    left, right = canvas.subplots(1, 2)
+    groups = [each for each in by_question(answers) if each[0].startswith("deployed")]
+    _bars(left, groups, lambda each: 100 * (1 - each.good_share), "not answered in time, %")
+    for question, group in groups:
+        if question.endswith("times"):
+            right.set_title(question, fontsize=9)
+            for each, colour in zip(group, (ORANGE, BLUE, RED), strict=True):
+                _plot_ready(right, each, colour, f"{each.setting} ({each.replica_hours:.1f} replica hours)")
+    _finish_ready(right)
+
+
+def _plot_ready(axes: Axes, answer: Answer, colour: str, label: str) -> None:
+    times, ready = zip(*((sample.at / 60, sample.ready) for sample in answer.samples), strict=True)
+    axes.plot(times, ready, color=colour, linewidth=1, label=label)
+
+
+def _finish_ready(axes: Axes) -> None:
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("replicas that are ready")
+    _finish(axes)

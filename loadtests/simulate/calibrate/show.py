@@ -80,9 +80,7 @@ def plot(models: Mapping[str, Sequence[Comparison]], path: Path) -> None:
                 [max(0.0, ratio - low) for ratio, low in zip(ratios, least, strict=True)],
                 [max(0.0, high - ratio) for ratio, high in zip(ratios, most, strict=True)],
             ]
-            axes.errorbar(
-                [line.load for line in lines], ratios, bars, fmt="o", color=colour, capsize=3, label=model
-            )
+            axes.errorbar([line.load for line in lines], ratios, bars, fmt="o", color=colour, capsize=3, label=model)
         axes.axhspan(1 - TARGET, 1 + TARGET, color=GREY, alpha=0.2, linewidth=0)
         axes.axhline(1.0, color="black", linewidth=0.8)
         axes.set_title(measure, fontsize=10)
