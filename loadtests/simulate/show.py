@@ -11,6 +11,7 @@ from rich.table import Table
 
 from loadtests.simulate.experiments import Answer
 from loadtests.simulate.limits import Figure
+from loadtests.simulate.results import Sample
 
 BLUE, RED, GREEN, ORANGE, GREY = "#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9aa0a6"
 METRICS = {"backlog": (BLUE, "backlog, s"), "cpu": (RED, "CPU, share"), "in_flight": (GREEN, "requests under way")}
@@ -24,7 +25,7 @@ def by_question(answers: Sequence[Answer]) -> Iterator[tuple[str, list[Answer]]]
 
 
 def show(answers: Sequence[Answer], limits: Sequence[Figure], console: Console) -> None:
-    """Print a table per question, then what breaks first."""
+    """Print a table per question, then what breaks first, if that was asked."""
     for question, group in by_question(answers):
         table = Table(
             *("setting", "in time", "per s", "p50, ms", "p99, ms", "refused", "lost", "sent", "busy", "replica h"),
@@ -44,10 +45,11 @@ def show(answers: Sequence[Answer], limits: Sequence[Figure], console: Console) 
                 f"{each.replica_hours:.2f}",
             )
         console.print(table)
-    table = Table("what", "measure", "number", "bounded by", title="At a thousand replicas")
-    for figure in limits:
-        table.add_row(figure.subject, figure.measure, f"{figure.value:,.4g}", figure.bound)
-    console.print(table)
+    if limits:
+        table = Table("what", "measure", "number", "bounded by", title="At a thousand replicas")
+        for figure in limits:
+            table.add_row(figure.subject, figure.measure, f"{figure.value:,.4g}", figure.bound)
+        console.print(table)
     requests, seconds = sum(each.requests for each in answers), sum(each.wall_seconds for each in answers)
     each_us = seconds / max(1, requests) * 1e6
     console.print(f"{requests:,} requests counted, {each_us:.0f} us of a process for each.", highlight=False)
@@ -69,6 +71,36 @@ def plot(answers: Sequence[Answer], folder: Path) -> list[Path]:
         canvas.savefig(path, dpi=120)
         drawn.append(path)
     return drawn
+
+
+def plot_run(answer: Answer, folder: Path) -> Path:
+    """Draw one run over time into a PNG of the folder: answers, replicas and their backlog; returns it."""
+    canvas = Canvas(figsize=(11, 4.2), layout="constrained")
+    left, right = canvas.subplots(1, 2)
+    _plot_rate(left, answer, "answers in time", lambda sample: sample.in_time, GREEN)
+    _plot_rate(left, answer, "requests ended", lambda sample: sample.ended, GREY)
+    left.set_xlabel("seconds")
+    left.set_ylabel("per second")
+    left.set_ylim(bottom=0)
+    _finish(left)
+    _plot_ready(right, answer, BLUE, "ready")
+    times = [sample.at / 60 for sample in answer.samples]
+    backlog = right.twinx()
+    backlog.plot(times, [sample.backlog for sample in answer.samples], color=RED, linewidth=1)
+    backlog.set_ylabel("mean backlog, s", color=RED)
+    _finish_ready(right)
+    path = folder / "simulate-scenario.png"
+    canvas.savefig(path, dpi=120)
+    return path
+
+
+def _plot_rate(
+    axes: Axes, answer: Answer, label: str, count: Callable[[Sample], int], colour: str | None = None
+) -> None:
+    """Draw a count as a rate over a twentieth of the run."""
+    pairs = list(zip(answer.samples, answer.samples[20:], strict=False))
+    rates = [(count(late) - count(early)) / (late.at - early.at) for early, late in pairs]
+    axes.plot([late.at for _, late in pairs], rates, linewidth=1, color=colour, label=label)
 
 
 def _bars(axes: Axes, groups: Sequence[tuple[str, list[Answer]]], value: Callable[[Answer], float], unit: str) -> None:
@@ -104,10 +136,8 @@ def _plot_trouble(answers: Sequence[Answer], canvas: Canvas) -> None:
     _bars(left, deaths, lambda each: 100 * (1 - each.good_share), "not answered in time, %")
     for _, group in (each for each in by_question(answers) if each[0].startswith("load 0.7")):
         for each in group:
-            pairs = list(zip(each.samples, each.samples[20:], strict=False))
-            times = [late.at for _, late in pairs]
-            rates = [(late.in_time - early.in_time) / (late.at - early.at) for early, late in pairs]
-            right.plot(times, rates, linewidth=1, label=f"{each.setting} (sent {each.amplification:.2f} times)")
+            label = f"{each.setting} (sent {each.amplification:.2f} times)"
+            _plot_rate(right, each, label, lambda sample: sample.in_time)
     right.set_xlabel("seconds; overload in the middle third")
     right.set_ylabel("answers in time per second")
     right.set_ylim(bottom=0)

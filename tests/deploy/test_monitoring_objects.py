@@ -11,7 +11,16 @@ from cloudcoil.models.kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
 from tests.deploy.kustomize import build_with, of_kind, only
-from tests.deploy.monitoring import COMPONENTS, JOB, MONITORING, RULE_FILES, adapter_rule, dashboard, read_yaml
+from tests.deploy.monitoring import (
+    COMPONENTS,
+    JOB,
+    MONITORING,
+    RULE_FILES,
+    adapter_rule,
+    alerts,
+    dashboard,
+    read_yaml,
+)
 
 HPA = COMPONENTS / "hpa" / "horizontal-pod-autoscaler.yaml"
 KEDA = COMPONENTS / "keda" / "scaled-object.yaml"
@@ -99,3 +108,16 @@ def test_an_autoscaler_takes_the_number_of_replicas_over(component: str, kind: s
 
     assert only(resources, kind, "lstm-serve")["metadata"]["namespace"] == "lstm-serving"
     assert "replicas" not in only(resources, "Deployment", "lstm-serve")["spec"]
+
+
+def test_alert_and_dashboard_follow_the_autoscalers_targets() -> None:
+    pods, cpu = read_yaml(HPA)["spec"]["metrics"]
+    target = float(pods["pods"]["target"]["averageValue"].removesuffix("m")) / 1000
+    share = cpu["resource"]["target"]["averageUtilization"] / 100
+    (stays,) = [rule["expr"] for rule in alerts() if rule["alert"] == "LstmBacklogStays"]
+    panels = {panel["title"]: panel for panel in dashboard()["panels"]}
+
+    assert float(stays.rpartition(">")[2]) == pytest.approx(2 * target)
+    for title, value in (("Backlog of each replica", target), ("CPU of the budget", share)):
+        steps = panels[title]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        assert value in [step["value"] for step in steps]

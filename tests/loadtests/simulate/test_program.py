@@ -54,6 +54,49 @@ def test_the_program_writes_what_it_found(tmp_path: Path, capsys: pytest.Capture
     assert "Plots:" in capsys.readouterr().out
 
 
+def test_a_fleet_of_ones_own_is_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = Path(program.__file__).with_name("scenario.yaml")
+
+    assert program.main(["--scenario", str(example), "--output", str(tmp_path)]) == 0
+
+    (answer,) = json.loads((tmp_path / "simulate.json").read_text())["answers"]
+    assert 0.9 < answer["good_share"] <= 1
+    assert max(sample["ready"] for sample in answer["samples"]) > 4, "the surge was seen"
+    assert (tmp_path / "simulate-scenario.png").stat().st_size > 10_000
+    assert "At a thousand replicas" not in capsys.readouterr().out
+
+
+GOOD = "model: wide\nseconds: 9\ntraffic: {rate: 1}\nreplicas: {count: 1}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"\xff", "not valid YAML"),
+        ("model: [", "not valid YAML"),
+        ("model: wide\nmodel: wide\n", "model"),
+        ("", "either `model` or `cost`; models are medium, wide"),
+        (GOOD + "cost: {}\n", "either `model` or `cost`"),
+        (GOOD.replace("wide", "huge"), "model 'huge' has no measured costs; models are medium, wide"),
+        (GOOD + "replica: 3\n", "replica: Extra inputs are not permitted"),
+        (GOOD.replace("rate: 1", "rate: -1"), "traffic.rate: Input should be greater than 0 (got -1)"),
+        (GOOD + "autoscaling: {targets: [{metric: cpu, target: 0.5}], most: 3}\n", "none would ever become ready"),
+    ],
+)
+def test_a_scenario_that_cannot_be_is_refused_with_where_and_why(
+    content: str | bytes | None, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scenario.yaml"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    assert program.main(["--scenario", str(path), "--output", str(tmp_path)]) == 1
+    refused = capsys.readouterr().err
+    assert str(path) in refused.replace("\n", "")
+    assert why in refused.replace("\n", " ")
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"machine": 3}'])
 def test_costs_that_are_none_are_refused_with_what_to_do(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -66,7 +109,11 @@ def test_costs_that_are_none_are_refused_with_what_to_do(
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
-    [(["--only", "nothing"], "no question begins so"), (["--processes", "0"], "expected at least 1")],
+    [
+        (["--only", "nothing"], "no question begins so"),
+        (["--only", "balance", "--scenario", "x.yaml"], "not allowed with"),
+        (["--processes", "0"], "expected at least 1"),
+    ],
 )
 def test_wrong_arguments_are_refused(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
