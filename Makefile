@@ -47,7 +47,7 @@ capacity: .venv/.installed-demo .venv/.installed-load ## the highest rate at whi
 .PHONY: test
 test: check ## lint, types, and every test
 	$(BIN)/python -m pytest -n auto --dist loadfile
-	$(BIN)/python -m pytest tests/socket
+	$(BIN)/python -m pytest tests/socket -n 2 --dist loadfile
 
 .PHONY: check
 check: .venv/.installed-test ## lint, types and import contracts only
