@@ -238,10 +238,25 @@ def begin(environment: Environment, **_: object) -> None:
         if isinstance(runner, MasterRunner):
             _dismiss(runner, options.processes or 0)
         sys.exit(FAILED)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # locust itself heeds it only when the run is over
+    _interrupt_main()
     environment.process_exit_code = FAILED  # until a run has proved otherwise
     environment.stop_timeout = conductor.options.deadline + 1  # requests that are out come to their end
     Shape.stage = Stage(environment, conductor, part)
+
+
+def _interrupt_main() -> None:
+    """Let SIGINT, and SIGTERM, which locust heeds only after a run, interrupt the greenlet that waits for its end.
+
+    Python's own handler interrupts whatever runs at that moment. If that is gRPC's thread of a channel, the interrupt
+    is printed and forgotten, and no call of that channel ends any more.
+    """
+    main, loop = gevent.getcurrent(), gevent.get_hub().loop
+
+    def interrupt(*_: object) -> None:
+        loop.run_callback(main.throw, KeyboardInterrupt)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
 
 
 def _work(environment: Environment, runner: WorkerRunner, part: Part | None) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from training.local_server import LocalServer
 
 ROOT = Path(__file__).parents[3]
@@ -58,6 +60,9 @@ def end(process: subprocess.Popen[str], folder: Path) -> Ended:
     """Wait for a run, and see that it printed no stack trace."""
     try:
         printed, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"the run went on for {SECONDS} seconds:\n{process.communicate()[0]}")
     finally:
         process.kill()
     assert "Traceback" not in printed, printed
