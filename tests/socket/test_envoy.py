@@ -5,6 +5,7 @@ import json
 import queue
 import re
 import subprocess
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -14,6 +15,8 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from loadtests.envoy import DEPLOYED, LocalEnvoy
@@ -214,16 +217,32 @@ def test_an_envoy_that_is_replaced_cuts_no_call(replicas: Replicas, tmp_path: Pa
     assert (storm.failed, storm.wrong) == ({}, {})
 
 
-def test_probes_and_statistics_are_all_that_is_seen_of_the_admin_port(proxy: LocalEnvoy) -> None:
-    def ask(path: str, method: str = "GET") -> tuple[int, str]:
-        with closing(http.client.HTTPConnection(proxy.probes, timeout=10)) as connection:
-            connection.request(method, path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+def ask(proxy: LocalEnvoy, path: str, method: str = "GET") -> tuple[int, str]:
+    """Ask the listener of probes and statistics; returns the status and the body."""
+    with closing(http.client.HTTPConnection(proxy.probes, timeout=10)) as connection:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
 
-    assert ask("/ready") == (200, "LIVE\n")
-    assert "envoy_cluster_upstream_rq_total" in ask("/stats/prometheus")[1]
+
+def test_probes_and_statistics_are_all_that_is_seen_of_the_admin_port(proxy: LocalEnvoy) -> None:
+    assert ask(proxy, "/ready") == (200, "LIVE\n")
     for path, method in (("/", "GET"), ("/config_dump", "GET"), ("/ready/../stats", "GET"), ("/ready", "POST")):
-        assert ask(path, method)[0] == 404, (path, method)
-    assert ask("/quitquitquitquit", "POST")[0] == 404
+        assert ask(proxy, path, method)[0] == 404, (path, method)
+    assert ask(proxy, "/quitquitquitquit", "POST")[0] == 404
     assert proxy.process.poll() is None
+
+
+def test_what_the_monitor_asks_for_is_there(proxy: LocalEnvoy) -> None:
+    """Prometheus gets what was counted, in a form that its parser takes, and is spared the rest."""
+    monitor = yaml.safe_load((DEPLOYED.parent / "monitoring" / "service-monitor-envoy.yaml").read_text())
+    (endpoint,) = monitor["spec"]["endpoints"]
+    asked = f"{endpoint['path']}?{urllib.parse.urlencode(endpoint['params'], doseq=True)}"
+    status, page = ask(proxy, asked)
+    names = {family.name for family in text_string_to_metric_families(page)}
+
+    assert status == 200
+    assert {"envoy_cluster_upstream_rq", "envoy_cluster_membership_healthy"} <= {
+        name.removesuffix("_total") for name in names
+    }
+    assert len(page) < len(ask(proxy, endpoint["path"])[1])

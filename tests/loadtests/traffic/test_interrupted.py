@@ -53,7 +53,8 @@ def test_the_requests_of_a_worker_that_dies_are_lost_and_told(server: LocalServe
     assert ended.code == 1, ended.printed
     assert ended.figures["lost"] > 0
     assert f"{ended.figures['lost']:.0f} requests are lost" in " ".join(ended.record["warnings"])
-    assert ended.figures["answered"] >= ended.figures["due"] // 2, "the other worker sent its half"
+    assert ended.figures["lost"] <= ended.figures["due"] // 2 + 1, "the other worker's half has come to an end"
+    assert ended.figures["answered"] > 0
 
 
 PLAIN = ("-m", "locust", "-f", "loadtests/locustfile.py", "--headless")
