@@ -17,7 +17,9 @@ class Interrupts:
         self._heard = False
 
     def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGINT, self._hear)
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is not signal.SIG_IGN:  # as shells have it for what runs in the background
+            signal.signal(signal.SIGINT, self._hear)
         return self
 
     def __exit__(

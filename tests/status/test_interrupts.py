@@ -27,6 +27,16 @@ def test_one_that_came_to_nothing_is_raised_again() -> None:
             interrupts.check()
 
 
+def test_what_runs_in_the_background_goes_on() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            press()
+            interrupts.check()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_afterwards_python_does_what_it_did_before() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interrupts():
