@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from filelock import FileLock
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
@@ -57,8 +58,18 @@ def client(server: LocalServer) -> Iterator[triton.InferenceServerClient]:
 
 
 @pytest.fixture(scope="session")
-def demo() -> str:
-    """Run `make demo` as a newcomer would, and return what it printed."""
+def demo(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> str:
+    """Run `make demo` as a newcomer would, once for all processes of these tests; returns what it printed."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder if worker_id == "master" else folder.parent
+    printed = shared / "demo.txt"
+    with FileLock(shared / "demo.lock"):
+        if not printed.exists():
+            printed.write_text(run_demo())
+    return printed.read_text()
+
+
+def run_demo() -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
     ended = subprocess.run(
         ["make", "demo"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False
