@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.processes < 1:
         parser.error(f"--processes is {given.processes}, expected at least 1")
+    if given.full and given.scenario:
+        parser.error("--full: not allowed with --scenario, whose file says how large it is")
     try:
         measured = Measured.read(given.costs)
         if given.scenario:

@@ -7,7 +7,6 @@ from serving.status.calls import Calls
 from serving.status.drawing import Screen
 from serving.status.errors import CannotLook
 from serving.status.figures import Moment
-from serving.status.interrupts import Interrupts
 from serving.status.looking import Look, look
 from serving.status.view import View, gone, view
 
@@ -19,10 +18,9 @@ def watch(options: Options) -> None:
         CannotLook: the server cannot be seen; only of the first look, since one that was seen may come back.
         KeyboardInterrupt: somebody has enough.
     """
-    with Interrupts() as interrupts, Calls(options.target) as calls:
+    with Calls(options.target) as calls:
         sight = _Sight(options, calls)
         first = sight.look()
-        interrupts.check()
         if options.once:
             if options.interval is not None:
                 sight.compare(first)
@@ -39,7 +37,6 @@ def watch(options: Options) -> None:
                 due = max(due + options.interval, time.monotonic())  # looks that take longer are not caught up with
                 time.sleep(max(0.0, due - time.monotonic()))
                 screen.show(sight.next(options.interval))
-                interrupts.check()
 
 
 class _Sight:

@@ -112,6 +112,7 @@ def test_costs_that_are_none_are_refused_with_what_to_do(
     [
         (["--only", "nothing"], "no question begins so"),
         (["--only", "balance", "--scenario", "x.yaml"], "not allowed with"),
+        (["--full", "--scenario", "x.yaml"], "not allowed with"),
         (["--processes", "0"], "expected at least 1"),
     ],
 )
