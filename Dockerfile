@@ -1,4 +1,4 @@
-# The serving image: lstm-serve, ONNX Runtime and the native INT8 engine; no torch, no compiler, no pip.
+# The serving image: lstm-serve, ONNX Runtime, the native INT8 engine and the native front; no torch, no compiler, no pip.
 #
 #     docker build --build-arg DEVICE=cpu -t lstm-serve:0.1.0-cpu .
 #     docker build --build-arg DEVICE=gpu -t lstm-serve:0.1.0-gpu .
@@ -13,13 +13,17 @@ ARG DEVICE=cpu
 
 # The Debian and the Python that the test suite runs on.
 FROM python:3.11.15-slim-bookworm AS base-cpu
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgrpc++1.51 libprotobuf32 \
+    && rm -rf /var/lib/apt/lists/*
 
 # NVIDIA has CUDA on Ubuntu; its Python is 3.12.
 FROM nvidia/cuda:13.2.1-cudnn-runtime-ubuntu24.04 AS base-gpu
 # Without versions: a distribution's archive keeps only the newest of each package, so a pinned one soon cannot be had.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 \
+    && apt-get install --yes --no-install-recommends libgrpc++1.51t64 libprotobuf32t64 python3 \
     && rm -rf /var/lib/apt/lists/*
 
 # On the same base as the last stage, so that wheels, libstdc++ and the interpreter's path are the ones that will be there.
@@ -28,10 +32,12 @@ FROM base-${DEVICE} AS build
 ARG DEVICE
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ python3-venv \
+    && apt-get install --yes --no-install-recommends \
+        g++ libgrpc++-dev libprotobuf-dev protobuf-compiler python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY CMakeLists.txt pyproject.toml constraints.txt README.md LICENSE ./
+COPY proto proto
 COPY serving serving
 COPY export export
 COPY deploy/image/install.sh deploy/image/install.sh

@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 BIN := .venv/bin
-NATIVE := serving/engine/native
+ENGINE := serving/engine/native
+FRONT := serving/wire/native
 
 .PHONY: help
 help: ## list the targets
@@ -71,15 +72,17 @@ docs: .venv/.installed-test ## write the table of settings in docs/configuration
 	$(BIN)/python -m scripts.dashboard
 
 .PHONY: native
-native: .venv/.installed-demo ## build the native INT8 engine again, or say why it cannot be built
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --config-settings wheel.cmake=true -e .
+native: .venv/.installed-demo ## build the native front and INT8 engine again, or say why they cannot be built
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --config-settings wheel.cmake=true \
+		--config-settings cmake.define.FRONT_REQUIRED=ON -e .
 
 .PHONY: clean
 clean: ## remove the environment, the demo's output and every cache
 	rm -rf .venv demo-output benchmark-output load-output capacity-output build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
-	rm -f $(NATIVE)/liblstm_native.so
+	rm -f $(ENGINE)/liblstm_native.so $(FRONT)/liblstm_front.so
 
-.venv/.installed-%: pyproject.toml constraints.txt $(NATIVE)/CMakeLists.txt $(wildcard $(NATIVE)/src/*)
+.venv/.installed-%: pyproject.toml constraints.txt CMakeLists.txt proto/open_inference.proto \
+		$(wildcard $(ENGINE)/CMakeLists.txt $(ENGINE)/src/* $(FRONT)/CMakeLists.txt $(FRONT)/seam.proto $(FRONT)/src/*)
 	@scripts/venv.sh $*
 	@touch $@
 	@[ $* != test ] || touch .venv/.installed-demo .venv/.installed-load

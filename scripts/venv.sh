@@ -25,8 +25,8 @@ if ! suitable .venv/bin/python; then
     fi
 fi
 
-library=serving/engine/native/liblstm_native.so
-rm -f "$library" # afterwards it is there only if it was built from these sources
+engine=serving/engine/native/liblstm_native.so front=serving/wire/native/liblstm_front.so
+rm -f "$engine" "$front" # afterwards they are there only if they were built from these sources
 
 echo "Installing lstm-serving[$1] into .venv (the first time takes a few minutes)"
 # -c alone leaves free what builds this package: pip before 25.3 takes that from PIP_CONSTRAINT, later ones from the other.
@@ -34,11 +34,15 @@ PIP_CONSTRAINT="constraints.txt${PIP_CONSTRAINT:+ $PIP_CONSTRAINT}" \
     PIP_BUILD_CONSTRAINT="constraints.txt${PIP_BUILD_CONSTRAINT:+ $PIP_BUILD_CONSTRAINT}" \
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$1]"
 
-if [ ! -e "$library" ]; then
+if [ ! -e "$engine" ]; then
     echo "The native INT8 engine is not built: INT8 models run on onnxruntime instead."
     if command -v "${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null; then
         echo "The C++ compiler here could not build it; 'make native' shows why."
     else
         echo "It takes a C++ compiler. On Debian and Ubuntu: apt-get install g++, then make native"
     fi
+fi
+if [ ! -e "$front" ]; then
+    echo "The native front is not built: requests come through grpcio, which takes several times the CPU. On Debian and Ubuntu:"
+    echo "apt-get install g++ libgrpc++-dev libprotobuf-dev protobuf-compiler, then make native"
 fi

@@ -7,9 +7,8 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-import grpc
 from prometheus_client import disable_created_metrics, make_wsgi_app
 
 from serving import __version__
@@ -28,7 +27,7 @@ from serving.engine.turns import Turns
 from serving.errors import ConfigError, TracingUnavailable
 from serving.logs import lost_lines
 from serving.manifest import Manifest
-from serving.metrics import ServerMetrics
+from serving.metrics import SECONDS_BUCKETS, ServerMetrics
 from serving.policy import Policy
 from serving.probes import ProbeServer
 from serving.readiness import Readiness
@@ -39,11 +38,14 @@ from serving.runner import Runner
 from serving.stop_signal import StopSignal, end_at_sigterm
 from serving.wire.access import Access, Tokens
 from serving.wire.inference import Inference
+from serving.wire.native import library as native
+from serving.wire.native.server import NativeServer
+from serving.wire.native.slots import NativeSlots
 from serving.wire.server import GrpcServer
 from serving.wire.service import ControlService
 from serving.wire.slots import Slots
 from serving.wire.tls import Certificates
-from serving.wire.transport import options
+from serving.wire.transport import Option, options
 from serving.wire.unread import Unread
 
 if TYPE_CHECKING:
@@ -106,17 +108,9 @@ def run(config: ServerConfig) -> None:
     end_at_sigterm()
     try:
         control.start(config.load_model, poll_seconds=config.poll_seconds)
-        inference = Inference(
-            repository=repository,
-            metrics=metrics,
-            clock=clock,
-            slots=_request_slots(config),
-            tracer=tracer,
-            log_requests=config.log_requests,
-            max_message_bytes=config.max_message_mib * MIB,
-        )
         service = ControlService(repository, control, metrics)
-        server = _server(config, inference, service, clock)  # not before: an open port says that it serves
+        shell = _Shell(config, repository, service, metrics, clock, tracer)
+        server = shell.open()  # not before: an open port says that it serves
         stop = StopSignal()
         server.start()
         readiness.begin(server)
@@ -146,39 +140,116 @@ def run(config: ServerConfig) -> None:
     log.info("stopped", extra={"event": "stopped"})
 
 
-def _request_slots(config: ServerConfig) -> Slots:
-    return Slots(
-        config.max_inflight_requests,
-        what="requests are in flight",
-        setting="--max-inflight-requests",
-        per_client=config.max_inflight_per_client,
-    )
+class _Shell:
+    """Opens the server on the front that is asked for."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  the parts it brings together
+        self,
+        config: ServerConfig,
+        repository: Repository,
+        service: ControlService,
+        metrics: ServerMetrics,
+        clock: Clock,
+        tracer: "OpenTelemetry | None",
+    ) -> None:
+        self._config = config
+        self._repository = repository
+        self._service = service
+        self._metrics = metrics
+        self._clock = clock
+        self._tracer = tracer
+        self._access = Access(None if config.tokens is None else Tokens(config.tokens, clock))
+        self._stream_slots = Slots(config.max_streams, what="streams are open", setting="--max-streams")
+
+    def open(self) -> GrpcServer | NativeServer:
+        wire = self._config.wire
+        if wire == "auto":
+            wire = "native" if native.is_built() else "grpcio"
+            if wire == "grpcio":
+                log.info(
+                    "the native front was not built, so requests come through grpcio, which takes several times the "
+                    "CPU: apt-get install %s, and install lstm-serving again (make native)",
+                    native.PACKAGES, extra={"event": "wire"},
+                )  # fmt: skip
+        return self._native() if wire == "native" else self._grpcio()
+
+    def _grpcio(self) -> GrpcServer:
+        config = self._config
+        certificates = _certificates(config)
+        return GrpcServer(
+            self._inference(Slots(config.max_inflight_requests, **self._slots_rule())),
+            self._service,
+            self._access,
+            address=f"{config.host}:{config.grpc_port}",
+            credentials=None if certificates is None else certificates.credentials(),
+            stream_slots=self._stream_slots,
+            unread=Unread(config.max_unread_mib * MIB),
+            options=self._options(make_room(config.max_connections)),
+            reflects=config.reflection,
+        )
+
+    def _native(self) -> NativeServer:
+        config = self._config
+        slots = NativeSlots(config.max_inflight_requests, **self._slots_rule())
+        room = make_room(config.max_connections, descriptors=native.DESCRIPTORS)
+        server = NativeServer(
+            self._inference(slots),
+            self._service,
+            self._access,
+            repository=self._repository,
+            slots=slots,
+            host=config.host,
+            port=config.grpc_port,
+            certificates=_certificates(config),
+            stream_slots=self._stream_slots,
+            max_unread_bytes=config.max_unread_mib * MIB,
+            max_connections=room,
+            options=self._options(room),
+            reflects=config.reflection,
+            seconds_buckets=SECONDS_BUCKETS,
+            sample_ratio=config.tracing_sample_ratio,
+        )
+        self._metrics.add(server)
+        return server
+
+    def _inference(self, slots: Slots) -> Inference:
+        return Inference(
+            repository=self._repository,
+            metrics=self._metrics,
+            clock=self._clock,
+            slots=slots,
+            tracer=self._tracer,
+            log_requests=self._config.log_requests,
+            max_message_bytes=self._config.max_message_mib * MIB,
+        )
+
+    def _slots_rule(self) -> "_SlotsRule":
+        return {
+            "what": "requests are in flight",
+            "setting": "--max-inflight-requests",
+            "per_client": self._config.max_inflight_per_client,
+        }
+
+    def _options(self, max_connections: int) -> list[Option]:
+        return options(
+            max_message_bytes=self._config.max_message_mib * MIB,
+            max_connections=max_connections,
+            max_connection_age_seconds=self._config.max_connection_age_seconds,
+        )
 
 
-def _server(config: ServerConfig, inference: Inference, service: ControlService, clock: Clock) -> GrpcServer:
-    return GrpcServer(
-        inference,
-        service,
-        Access(None if config.tokens is None else Tokens(config.tokens, clock)),
-        address=f"{config.host}:{config.grpc_port}",
-        credentials=_credentials(config),
-        stream_slots=Slots(config.max_streams, what="streams are open", setting="--max-streams"),
-        unread=Unread(config.max_unread_mib * MIB),
-        options=options(
-            max_message_bytes=config.max_message_mib * MIB,
-            max_connections=make_room(config.max_connections),
-            max_connection_age_seconds=config.max_connection_age_seconds,
-        ),
-        reflects=config.reflection,
-    )
+class _SlotsRule(TypedDict):
+    what: str
+    setting: str
+    per_client: int | None
 
 
-def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
+def _certificates(config: ServerConfig) -> Certificates | None:
     if config.tls_certificate is None or config.tls_key is None:
         if config.tokens is not None:
             log.warning("--tokens without --tls-certificate: tokens can be read on the way, unless a proxy encrypts it")
         return None
-    return Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca).credentials()
+    return Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)
 
 
 class _Loader:

@@ -26,7 +26,7 @@ class Work(NamedTuple):
     """A batch with what it is made of: a part of an answer for each span, and how long first comers have waited."""
 
     batch: Batch
-    parts: list[Part]
+    parts: list[Part | Span]
     waits_ns: list[int]
     traces: Mapping[int, Trace] = MappingProxyType({})
     """By ticket, of the requests that are traced."""
@@ -100,7 +100,7 @@ class Execution:
         )
 
 
-def _alone(work: Work, span: Span, part: Part) -> Work:
+def _alone(work: Work, span: Span, part: Part | Span) -> Work:
     batch = replace(work.batch, spans=(span,), steps=span.stop - span.start)
     traces = {span.ticket: work.traces[span.ticket]} if span.ticket in work.traces else {}
     return Work(batch, [part], [], traces)

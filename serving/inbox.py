@@ -1,9 +1,14 @@
-"""The seam between the wire and a runner: where requests go in, and where their answers come out."""
+"""The seam between the wire and a runner: where requests go in, and where their answers come out.
 
+There are two ways in. A front hands in each request with a reply to be made (`Inbox.put`); or it keeps requests with
+their tensors and answers, and tells a runner their sizes and times when that asks for them, once per tick (`Arrivals`).
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from serving.errors import ServingError
-from serving.tensors import Arrays, Rows
+from serving.tensors import Arrays, Keeper, Rows
 
 
 class Reply(Protocol):
@@ -44,8 +49,54 @@ class Trace(Protocol):
         """An engine call is over; so many of its rows are this request's."""
 
 
+class Arrival(NamedTuple):
+    """A checked request as a runner sees it whose tensors the front keeps."""
+
+    lengths: list[int]
+    """Steps of each row."""
+    queued_ns: int
+    deadline_ns: int
+    """On the server's clock; `NEVER_NS` without one."""
+    priority: int
+    """1 (first) to 9; 0 for the model's default."""
+
+
+class Arrivals(Keeper, Protocol):
+    """Requests that a front keeps for a runner, by numbers that the runner gives them. Safe to use from any thread."""
+
+    def take(self, first_id: int) -> tuple[list[Arrival], list[int]]:
+        """Return what has come, numbered from `first_id` on, and the numbers of requests that their clients cancelled.
+
+        There may be more: it returns what a tick has use for.
+        """
+
+    def wait(self) -> None:
+        """Wait until there is something to take, or `wake`."""
+
+    def wait_taken(self, *, seconds: float) -> None:
+        """Wait until everything has been taken, `wake`, or for so long."""
+
+    def wake(self) -> None:
+        """End a wait, the present one or the next."""
+
+    def close(self) -> None:
+        """Let nothing more come; what has can still be taken."""
+
+    def answer(self, ids: Sequence[int]) -> None:
+        """Send the answers of requests all of whose rows have been scattered; those that have left are passed over."""
+
+    def fail(self, id: int, error: ServingError) -> None:  # noqa: A002  the ticket's
+        """End a request with an error; nothing if it has left."""
+
+    def refer(self, id: int) -> None:  # noqa: A002
+        """Have a request, of which no row has run, come again through `put` of whatever version serves now."""
+
+
 class Inbox(Protocol):
     """What a front sees of a runner."""
+
+    def attach(self, arrivals: Arrivals) -> None:
+        """Take requests from there too, until the runner has drained; called once."""
 
     def put(
         self,

@@ -1,8 +1,16 @@
 """Whether calls should come to this server, told to all who ask."""
 
+from typing import Protocol
+
 from serving.metrics import ServerMetrics
 from serving.repository import Repository
-from serving.wire.server import GrpcServer
+
+
+class Told(Protocol):
+    """The gRPC server, on whichever front."""
+
+    def set_ready(self, *, ready: bool) -> None:
+        """Say to health checks whether calls should come here."""
 
 
 class Readiness:
@@ -12,11 +20,11 @@ class Readiness:
         self._repository = repository
         self._metrics = metrics
         self._without_models = without_models
-        self._server: GrpcServer | None = None
+        self._server: Told | None = None
         self._ended = False
         self.ready = False
 
-    def begin(self, server: GrpcServer) -> None:
+    def begin(self, server: Told) -> None:
         """Have all who ask told, from now on."""
         self._server = server
         self._repository.watch(self._tell)

@@ -5,19 +5,18 @@ The only caller of the batcher and of the engine. Requests come in through `put`
 library.
 """
 
-import itertools
 import os
 import threading
 from collections.abc import Iterable
 
-from serving.batching import NEVER_NS, Batch, Batcher, Ticket
+from serving.batching import NEVER_NS, Batch, Batcher, Refusal, Span, Ticket
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.engine.base import Engine
 from serving.engine.priority import compute_in_the_background
 from serving.engine.turns import Member, Turns
 from serving.errors import Cancelled, DeadlineExceeded, ServingError
 from serving.execution import Execution, Work
-from serving.inbox import Reply, Trace
+from serving.inbox import Arrival, Arrivals, Reply, Trace
 from serving.manifest import Manifest
 from serving.policy import Policy
 from serving.refusals import error_of
@@ -27,12 +26,19 @@ from serving.tensors import Answer, Layout, Part, Rows
 MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 
 
+INTAKE_SECONDS = 0.001
+"""How long what has come may wait while the engine is busy, before it is looked at whether it has to be refused. The
+end of most calls comes before, and takes it along without waking a thread for it."""
+
+
 class _Request:
-    """A live request: its answer in the making and where that goes."""
+    """A live request: its answer in the making and where that goes; neither, if the front keeps both."""
 
     __slots__ = ("answer", "reply", "started", "ticket", "trace")
 
-    def __init__(self, ticket: Ticket, answer: Answer, reply: Reply, trace: Trace | None) -> None:
+    def __init__(
+        self, ticket: Ticket, answer: Answer | None = None, reply: Reply | None = None, trace: Trace | None = None
+    ) -> None:
         self.ticket = ticket
         self.answer = answer
         self.reply = reply
@@ -67,7 +73,9 @@ class Runner:
         self._member = Member()
         self._clock = clock
         self._metrics = metrics
-        self._ids = itertools.count(1)
+        self._last_id = 0
+        self._arrivals: Arrivals | None = None
+        self._intake = threading.Thread(target=self._take_in, name=f"intake-{manifest.name}-{manifest.version}")
         self._requests: dict[int, _Request] = {}
         self._free_instances = policy.instances
         self._draining = False
@@ -106,28 +114,65 @@ class Runner:
             DeadlineExceeded: the deadline has passed already, or could not be met on an idle server.
             Draining: the server is stopping.
         """
-        policy = self._policy
         now_ns = self._clock.now_ns()
-        levels = 0 if priority is None else priority - policy.default_priority
-        ticket = Ticket(
-            id=next(self._ids),
-            lengths=rows.lengths.tolist(),
-            enqueued_ns=now_ns,
-            deadline_ns=NEVER_NS if deadline_ns is None else deadline_ns,
-            handicap_ns=int(levels * policy.priority_step_ms * MILLISECOND_NS),
-        )
+        deadline_ns = NEVER_NS if deadline_ns is None else deadline_ns
         with self._lock:
+            ticket = self._ticket(Arrival(rows.lengths.tolist(), now_ns, deadline_ns, priority or 0))
             refused = self._batcher.admit(ticket, now_ns=now_ns)
             if refused is not None:
                 raise error_of(refused, self._manifest.name, self._batcher)
             if trace is not None:
                 trace.queued(now_ns)
             self._requests[ticket.id] = _Request(ticket, self._layout.answer(rows), reply, trace)
-            if self._free_instances:
-                self._work_came.notify()
-            if ticket.deadline_ns < self._alarm_ns:
-                self._deadline_came.notify()
+            self._tell_of_work(ticket.deadline_ns)
         return ticket.id
+
+    def attach(self, arrivals: Arrivals) -> None:
+        """Take requests from there too, until the runner has drained; called once.
+
+        They are taken when a batch is to be picked, and by a thread of their own when there is none for a while.
+        """
+        self._layout.keeper = arrivals
+        with self._lock:
+            self._arrivals = arrivals
+            if self._draining:
+                arrivals.close()
+        self._intake.start()
+
+    def take(self) -> bool:
+        """Queue what has come to the front since, and let those go that their clients have cancelled; any thread.
+
+        Returns:
+            Whether there was anything.
+        """
+        arrivals = self._arrivals
+        if arrivals is None:
+            return False
+        refused: list[tuple[int, ServingError | None]] = []
+        with self._lock:
+            came, cancelled = arrivals.take(self._last_id + 1)
+            now_ns = self._clock.now_ns()
+            earliest_ns = NEVER_NS
+            for arrival in came:
+                ticket = self._ticket(arrival)
+                why = self._batcher.admit(ticket, now_ns=now_ns)
+                if why is None:
+                    self._requests[ticket.id] = _Request(ticket)
+                    earliest_ns = min(earliest_ns, ticket.deadline_ns)
+                elif why.why is Refusal.DRAINING:
+                    refused.append((ticket.id, None))
+                else:
+                    refused.append((ticket.id, error_of(why, self._manifest.name, self._batcher)))
+            if len(refused) < len(came):
+                self._tell_of_work(earliest_ns)
+        for ticket_id, error in refused:
+            if error is None:  # another version may serve in the place of this one
+                arrivals.refer(ticket_id)
+            else:
+                arrivals.fail(ticket_id, error)
+        for ticket_id in cancelled:
+            self.cancel(ticket_id)
+        return bool(came or cancelled)
 
     def cancel(self, ticket_id: int) -> None:
         """Let a request go that has not been answered; any thread. What the engine does for it then is dropped."""
@@ -141,7 +186,7 @@ class Runner:
             expired = [self._requests.pop(ticket.id) for ticket in self._batcher.expire(self._clock.now_ns())]
             self._alarm_ns = alarm_ns = self._batcher.next_deadline_ns
             self._wake_if_drained()
-        _fail_late(expired)
+        self._fail_late(expired)
         return alarm_ns
 
     def step(self, *, free_since_ns: int | None = None) -> bool:
@@ -150,6 +195,7 @@ class Runner:
         Args:
             free_since_ns: when this instance became free for the work that waits; None for now.
         """
+        self.take()
         with self._lock:
             now_ns = self._clock.now_ns()
             decision = self._batcher.poll(now_ns, free_instances=self._free_instances)
@@ -157,7 +203,7 @@ class Runner:
             work = None if decision.batch is None else self._gather(decision.batch, now_ns)
             self._free_instances -= 1
         try:
-            _fail_late(expired)
+            self._fail_late(expired)
             if work is not None:
                 ran = self._execution.run(work, is_live=self._requests.__contains__, fail=self._fail)
                 self._finish(work.batch, ran, free_since_ns=now_ns if free_since_ns is None else free_since_ns)
@@ -183,13 +229,16 @@ class Runner:
         with self._lock:
             self._draining = True
             self._batcher.drain()
-            self._work_came.notify_all()
-            self._deadline_came.notify_all()
+            if self._arrivals is not None:
+                self._arrivals.close()
+            self._wake_all()
 
     def join(self) -> None:
         """Wait until the drained loops have answered everything."""
         for thread in self._threads:
             thread.join()
+        if self._intake.ident is not None:
+            self._intake.join()
 
     def _loop(self) -> None:
         compute_in_the_background()
@@ -231,11 +280,49 @@ class Runner:
                     None if alarm_ns == NEVER_NS else min(max(seconds, 0.0), threading.TIMEOUT_MAX)
                 )
 
+    def _take_in(self) -> None:
+        """Take what comes while no batch is picked."""
+        assert self._arrivals is not None, "it has been attached"
+        while True:
+            self._arrivals.wait()
+            if not self._free_instances:
+                self._arrivals.wait_taken(seconds=INTAKE_SECONDS)
+            while self.take():
+                pass
+            with self._lock:
+                if self._drained():
+                    return
+
+    def _ticket(self, arrival: Arrival) -> Ticket:
+        """Give a request its number; called under the lock."""
+        self._last_id += 1
+        policy = self._policy
+        levels = arrival.priority - policy.default_priority if arrival.priority else 0
+        return Ticket(
+            id=self._last_id,
+            lengths=arrival.lengths,
+            enqueued_ns=arrival.queued_ns,
+            deadline_ns=arrival.deadline_ns,
+            handicap_ns=int(levels * policy.priority_step_ms * MILLISECOND_NS),
+        )
+
+    def _tell_of_work(self, deadline_ns: int) -> None:
+        """Wake who waits for work, and who has to know of its deadline; called under the lock."""
+        if self._free_instances:
+            self._work_came.notify()
+        if deadline_ns < self._alarm_ns:
+            self._deadline_came.notify()
+
     def _gather(self, batch: Batch, now_ns: int) -> Work:
-        parts, waits_ns = [], []
+        parts: list[Part | Span] = []
+        waits_ns = []
         traces: dict[int, Trace] = {}
-        for ticket_id, row, start, stop in batch.spans:
+        for span in batch.spans:
+            ticket_id, row, start, stop = span
             request = self._requests[ticket_id]
+            if request.answer is None:
+                parts.append(span)
+                continue
             parts.append(Part(request.answer, row, start, stop))
             if not request.started:
                 request.started = True
@@ -252,7 +339,7 @@ class Runner:
             request = self._requests.pop(ticket_id) if self._batcher.cancel(ticket_id) else None
             self._wake_if_drained()
         if request is not None:
-            request.reply.fail(error)
+            self._tell(request, error)
 
     def _finish(self, batch: Batch, ran: bool, *, free_since_ns: int) -> None:  # noqa: FBT001  the execution's answer
         """Hand out the answers that are whole now, then learn; one that comes after its deadline is late all the same.
@@ -268,11 +355,15 @@ class Runner:
             if self._batcher.waiting_rows and self._free_instances:
                 self._work_came.notify_all()
         late = [request for request in requests if request.ticket.deadline_ns <= now_ns]
-        _fail_late(late)
+        self._fail_late(late)
         in_time = [request for request in requests if request.ticket.deadline_ns > now_ns]
         self._metrics.rows_done(sum(request.ticket.rows for request in in_time))
+        kept = [request.ticket.id for request in in_time if request.reply is None]
+        if kept and self._arrivals is not None:
+            self._arrivals.answer(kept)
         for request in in_time:
-            request.reply.answer(self._layout.outputs_of(request.answer))
+            if request.reply is not None and request.answer is not None:
+                request.reply.answer(self._layout.outputs_of(request.answer))
         if ran:
             os.sched_yield()  # whoever writes the answers waits for the interpreter, which this thread would keep
             seconds = (now_ns - free_since_ns) / NANOSECONDS_PER_SECOND
@@ -282,10 +373,21 @@ class Runner:
 
     def _wake_if_drained(self) -> None:
         if self._drained():
-            self._work_came.notify_all()
-            self._deadline_came.notify_all()
+            self._wake_all()
 
+    def _wake_all(self) -> None:
+        self._work_came.notify_all()
+        self._deadline_came.notify_all()
+        if self._arrivals is not None:
+            self._arrivals.wake()
 
-def _fail_late(requests: Iterable[_Request]) -> None:
-    for request in requests:
-        request.reply.fail(DeadlineExceeded("the deadline passed before the answer was ready"))
+    def _fail_late(self, requests: Iterable[_Request]) -> None:
+        for request in requests:
+            self._tell(request, DeadlineExceeded("the deadline passed before the answer was ready"))
+
+    def _tell(self, request: _Request, error: ServingError) -> None:
+        """Give a request that has left the batcher its error."""
+        if request.reply is not None:
+            request.reply.fail(error)
+        elif self._arrivals is not None:
+            self._arrivals.fail(request.ticket.id, error)

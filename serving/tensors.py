@@ -6,11 +6,12 @@ bytes takes a fraction of what a slice of an array takes, and joining them is on
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.batching import Span
 from serving.manifest import BATCH, Manifest, Tensor
 
 Array = NDArray[Any]
@@ -74,6 +75,22 @@ class Part(NamedTuple):
     stop: int
 
 
+class Keeper(Protocol):
+    """Keeps requests, and their answers in the making, outside of Python; a batch's rows are spans of them."""
+
+    def gather(self, rows: "KeptRows", inputs: Sequence[Array], states: Array | None) -> None:
+        """Copy spans into a batch, with zeros after each one's end; zeros for those whose request has left.
+
+        Args:
+            rows: of the batch.
+            inputs: of the batch, in the manifest's order, dtype[rows, steps, ...] or dtype[rows, ...], contiguous.
+            states: of the batch, float32[rows, S], of a stepwise model.
+        """
+
+    def scatter(self, rows: "KeptRows", outputs: Sequence[Array], states: Array | None) -> None:
+        """Copy what was computed of spans into the answers; arguments as those of `gather`, outputs for inputs."""
+
+
 class _Field:
     """A tensor's form in bytes.
 
@@ -90,6 +107,38 @@ class _Field:
         self.tail = tuple(axis for axis in tensor.shape[2 if tensor.follows_time else 1 :] if isinstance(axis, int))
         self.row_bytes = int(np.prod(self.tail, dtype=np.int64)) * tensor.dtype.itemsize
 
+    def empty(self, rows: int, steps: int) -> Array:
+        """Return memory for so many rows, with whatever is in it."""
+        return np.empty((rows, steps, *self.tail) if self.follows_time else (rows, *self.tail), self.dtype)
+
+
+class KeptRows:
+    """Which parts of a batch are spans of requests that a keeper has, and which are not.
+
+    Attributes:
+        count: of the former.
+        spans: int64[count, 4], request, row, first step, last step (exclusive).
+        positions: int64[count], their rows in the batch.
+        steps: of the whole batch, to which every row is padded.
+        others: the rest.
+        other_positions: their rows.
+    """
+
+    def __init__(self, parts: Sequence["Part | Span"]) -> None:
+        """Look at the parts of a batch."""
+        spans = [part for part in parts if type(part) is Span]
+        self.count = len(spans)
+        self.spans = np.array(spans, np.int64)
+        self.others: list[Part] = []
+        self.other_positions: list[int] = []
+        self.positions = np.arange(len(parts))
+        self.steps = max(part.stop - part.start for part in parts)
+        if 0 < self.count < len(parts):
+            kept = [type(part) is Span for part in parts]
+            self.positions = np.flatnonzero(kept)
+            self.other_positions = np.flatnonzero(np.logical_not(kept)).tolist()
+            self.others = [part for part in parts if isinstance(part, Part)]
+
 
 class Layout:
     """How one model version's tensors lie in memory: packs batches and takes them apart."""
@@ -99,6 +148,8 @@ class Layout:
         self.outputs = {tensor.name: _Field(tensor) for tensor in manifest.outputs}
         self.state: _Field | None = None
         self.produced = dict(self.outputs)
+        self.keeper: Keeper | None = None
+        """Of the requests whose parts are spans."""
         self._lengths_input = manifest.lengths_input
         self._state_input = ""
         if manifest.state is not None:
@@ -111,14 +162,42 @@ class Layout:
         """Begin the answer of a request."""
         return Answer(self, request)
 
-    def pack(self, parts: Sequence[Part]) -> dict[str, Array]:
+    def pack(self, parts: Sequence[Part | Span]) -> dict[str, Array]:
         """Lay parts below each other, zero-padded at the end of time, as the graph takes them.
+
+        Args:
+            parts: of requests; spans of those that the keeper has.
 
         Returns:
             The graph's feed: every input as dtype[B, steps of the longest part, ...] (or dtype[B, ...]), the lengths
             int64[B], and for a stepwise model the states that rows have come to, float32[B, S]. In the order of the
             parts; read-only.
         """
+        kept = KeptRows(parts)
+        if not kept.count:
+            return self._pack(cast("Sequence[Part]", parts))
+        feed = {name: field.empty(len(parts), kept.steps) for name, field in self.inputs.items()}
+        states = None if self.state is None else self.state.empty(len(parts), kept.steps)
+        assert self.keeper is not None, "spans are of requests that it keeps"
+        self.keeper.gather(kept, list(feed.values()), states)
+        if self._lengths_input is not None:
+            feed[self._lengths_input] = np.array([part.stop - part.start for part in parts], np.int64)
+        if states is not None:
+            feed[self._state_input] = states
+        if kept.others:
+            self._pack_others(feed, kept)
+        return feed
+
+    def _pack_others(self, feed: dict[str, Array], kept: KeptRows) -> None:
+        """Fill the rows of a batch whose requests are not kept elsewhere."""
+        for name, values in self._pack(kept.others).items():
+            if name in self.inputs and self.inputs[name].follows_time:
+                feed[name][kept.other_positions, : values.shape[1]] = values
+                feed[name][kept.other_positions, values.shape[1] :] = 0
+            else:
+                feed[name][kept.other_positions] = values
+
+    def _pack(self, parts: Sequence[Part]) -> dict[str, Array]:
         lengths = [part.stop - part.start for part in parts]
         steps = max(lengths)
         feed = {
@@ -132,7 +211,7 @@ class Layout:
             feed[self._state_input] = np.frombuffer(states, np.float32).reshape(len(parts), -1)
         return feed
 
-    def scatter(self, outputs: Arrays, parts: Sequence[Part]) -> None:
+    def scatter(self, outputs: Arrays, parts: Sequence[Part | Span]) -> None:
         """Move the outputs of a packed batch into the answers that its parts belong to.
 
         An output that does not follow time is taken from a row's last part; what the engine left beyond a row's steps
@@ -142,7 +221,8 @@ class Layout:
             ValueError: an output has another number of rows or steps than went in, or another type than the manifest
                 says. That is the model's fault or ours: rows must never reach another caller.
         """
-        steps = max(part.stop - part.start for part in parts)
+        kept = KeptRows(parts)
+        steps = kept.steps
         for name, field in self.produced.items():
             values = outputs[name]
             expected = (len(parts), steps, *field.tail) if field.follows_time else (len(parts), *field.tail)
@@ -151,6 +231,18 @@ class Layout:
                     f"output '{name}' is {values.dtype} {values.shape}; {len(parts)} rows of {steps} steps went in, so "
                     f"{field.dtype} {expected} must come out"
                 )
+        if not kept.count:
+            self._scatter(outputs, cast("Sequence[Part]", parts), steps)
+            return
+        assert self.keeper is not None, "spans are of requests that it keeps"
+        whole = [np.ascontiguousarray(outputs[name]) for name in self.outputs]
+        states = None if self.state is None else np.ascontiguousarray(outputs[self.state.name])
+        self.keeper.scatter(kept, whole, states)
+        if kept.others:
+            rows = {name: outputs[name][kept.other_positions] for name in self.produced}
+            self._scatter(rows, kept.others, steps)
+
+    def _scatter(self, outputs: Arrays, parts: Sequence[Part], steps: int) -> None:
         for name, field in self.outputs.items():
             content = _bytes_of(outputs[name])
             if field.follows_time:

@@ -17,7 +17,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
@@ -48,18 +48,21 @@ class OpenTelemetry:
             clock: of the server, which times are told on.
         """
         service = Resource.create({"service.name": "lstm-serve", "service.version": __version__})
-        self._provider = TracerProvider(
-            sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
-            resource=service.merge(OTELResourceDetector().detect()),
-            shutdown_on_exit=False,  # `close` does it, within a bound
-        )
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
-        self._tracer = self._provider.get_tracer("serving", __version__)
+        resource = service.merge(OTELResourceDetector().detect())
+        self._sending = BatchSpanProcessor(OTLPSpanExporter(endpoint))
+        self._tracer = self._tracer_of(TraceIdRatioBased(sample_ratio), resource)
+        self._of_chosen = self._tracer_of(ALWAYS_ON, resource)
         self._propagator = TraceContextTextMapPropagator()
         self._clock = clock
 
+    def _tracer_of(self, sampler: Sampler, resource: Resource) -> Tracer:
+        """Return what draws traces that begin here by a sampler of their own, and sends them with all others."""
+        provider = TracerProvider(sampler=ParentBased(sampler), resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(self._sending)
+        return provider.get_tracer("serving", __version__)
+
     def begin(
-        self, method: str, metadata: Iterable[tuple[str, str | bytes]], *, began_ns: int
+        self, method: str, metadata: Iterable[tuple[str, str | bytes]], *, began_ns: int, chosen: bool = False
     ) -> "RequestSpans | None":
         """Begin the trace of a request, or return None if it is not sampled.
 
@@ -67,6 +70,7 @@ class OpenTelemetry:
             method: full name of the gRPC method, without the leading slash.
             metadata: of the call, which may name a trace to go on with.
             began_ns: when the request came, on the server's clock.
+            chosen: whether it has been drawn already, so that it is traced if no trace that it goes on with forbids it.
         """
         parent: dict[str, list[str]] = {}
         for key, value in metadata:
@@ -74,7 +78,8 @@ class OpenTelemetry:
                 parent.setdefault(key, []).append(value)
         context = self._propagator.extract(parent, Context()) if parent else Context()
         offset_ns = time.time_ns() - self._clock.now_ns()
-        span = self._tracer.start_span(method, context, SpanKind.SERVER, start_time=began_ns + offset_ns)
+        tracer = self._of_chosen if chosen else self._tracer
+        span = tracer.start_span(method, context, SpanKind.SERVER, start_time=began_ns + offset_ns)
         if not span.is_recording():
             return None
         span.set_attributes({"rpc.system.name": "grpc", "rpc.method": method})
@@ -82,7 +87,7 @@ class OpenTelemetry:
 
     def close(self) -> None:
         """Send what is left, for a few seconds at most; the exporter by itself would try for longer."""
-        closing = threading.Thread(target=self._provider.shutdown, name="traces-close", daemon=True)
+        closing = threading.Thread(target=self._sending.shutdown, name="traces-close", daemon=True)
         closing.start()
         closing.join(FLUSH_SECONDS)
 

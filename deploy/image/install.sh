@@ -3,7 +3,8 @@
 # Usage: sh deploy/image/install.sh DEVICE TARGET
 #   DEVICE  cpu or gpu: which ONNX Runtime
 #   TARGET  absolute path that does not exist yet; the environment stays usable only there
-# It takes python3 (PYTHON names another) with its venv module, and a C++17 compiler. pip's own configuration applies.
+# It takes python3 (PYTHON names another) with its venv module, a C++17 compiler, and gRPC's C++ library with its compiler
+# plugin (Debian and Ubuntu: libgrpc++-dev libprotobuf-dev protobuf-compiler). pip's own configuration applies.
 set -eu
 
 device=${1:-} target=${2:-}
@@ -45,25 +46,27 @@ cd "$work"
 cp "$source/constraints.txt" .
 export PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-# The build would leave files beside the sources, which may be read-only, so it gets a copy. Where the native engine cannot
-# be compiled the build fails, instead of falling back to pure Python: an image without it would be silently slower.
+# The build would leave files beside the sources, which may be read-only, so it gets a copy. Where the native engine or the
+# native front cannot be compiled the build fails, instead of doing without: an image without them would be silently slower.
 mkdir "$work/source"
-for name in serving export pyproject.toml README.md LICENSE; do
+for name in serving export proto CMakeLists.txt pyproject.toml README.md LICENSE; do
     cp -R "$source/$name" "$work/source/"
 done
-rm -f "$work/source/serving/engine/native/liblstm_native.so"
-pip wheel --no-deps --config-settings wheel.cmake=true --wheel-dir "$work/wheels" "$work/source"
+rm -f "$work/source/serving/engine/native/liblstm_native.so" "$work/source/serving/wire/native/liblstm_front.so"
+pip wheel --no-deps --config-settings wheel.cmake=true --config-settings cmake.define.FRONT_REQUIRED=ON --wheel-dir "$work/wheels" "$work/source"
 
 # Dependencies come as wheels only, so that nothing else is compiled, nor any setup.py run.
 wheel=$(echo "$work"/wheels/*.whl)
 pip --python "$target/bin/python" install --only-binary :all: "$wheel[$device]"
 
-# What was installed must start, and must have the native engine.
+# What was installed must start, and must have the native engine and the native front.
 "$target/bin/python" -I - <<'END'
-from serving.engine.native.library import load_library
+from serving.engine.native import library as engine
 from serving.engine.runtime import load_onnxruntime
+from serving.wire.native import library as front
 
-load_library()
+engine.load_library()
+front.load_library()
 load_onnxruntime()
 END
 "$target/bin/lstm-serve" --model-repository /models --print-config >/dev/null

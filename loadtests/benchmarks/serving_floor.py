@@ -17,8 +17,10 @@ import grpc
 
 from loadtests.benchmarks.serving_engine import engine_call
 from serving.clock import SystemClock
-from serving.wire.completions import Call, Completions
-from serving.wire.front import STREAM, UNARY
+from serving.wire.call import Call
+from serving.wire.completions import Completions
+from serving.wire.front import STREAM
+from serving.wire.unary import UNARY
 from serving.wire.unread import Unread
 
 SERVICE = "inference.GRPCInferenceService"

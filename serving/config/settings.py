@@ -61,11 +61,15 @@ class ServerConfig(BaseSettings):
         description="what runs INT8 versions that have a native plan: auto does what each of them prefers, if the "
         "native engine was built",
     )
+    wire: Literal["auto", "native", "grpcio"] = Field(
+        "auto",
+        description="what requests come through: the front in C++ or grpcio's; auto takes the former if it was built",
+    )
     threads: int | None = Field(
         None, ge=1, description="threads of one engine call on the CPU; default: what affinity and cgroup quota allow"
     )
     max_inflight_requests: int = Field(
-        256, ge=1, le=4096, description="inference requests at a time; those beyond are refused"
+        256, ge=1, le=65536, description="inference requests at a time; those beyond are refused"
     )
     max_streams: int = Field(
         64, ge=1, le=4096, description="open ModelStreamInfer calls at a time; those beyond are refused"

@@ -1,10 +1,22 @@
 """Every metric that the server has: its name, type, labels, buckets and what it counts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from operator import add
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+from serving.counted import Counted, Durations, Snapshot
+from serving.metrics import elsewhere
+from serving.metrics.elsewhere import Merged, More, Source
+
+OK = "ok"
+ERROR = "error"
+"""Of a request's duration, for all outcomes but ok: refusals are quick, and would make answers look so."""
 
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LOAD_SECONDS_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -20,23 +32,34 @@ class VersionFamilies:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self.requests = self._counter(
-            "lstm_requests", "Inference requests ended, by outcome: ok, or the reason of the error", "outcome"
+        self.elsewhere: Source | None = None
+        """Who counts requests outside of Python."""
+        self.requests = Counter(
+            "lstm_requests",
+            "Inference requests ended, by outcome: ok, or the reason of the error",
+            (*VERSION_LABELS, "outcome"),
+            registry=None,
         )
-        self.request_seconds = self._histogram(
+        self.request_seconds = Histogram(
             "lstm_request_seconds",
             "From decoding a request to its answer (outcome ok) or error (outcome error), queue and engine included",
-            SECONDS_BUCKETS,
-            "outcome",
+            (*VERSION_LABELS, "outcome"),
+            buckets=SECONDS_BUCKETS,
+            registry=None,
         )
-        self.last_request = self._gauge(
-            "lstm_last_request_timestamp_seconds", "When a request was last answered with its outputs, since the epoch"
+        self.last_request = Gauge(
+            "lstm_last_request_timestamp_seconds",
+            "When a request was last answered with its outputs, since the epoch",
+            VERSION_LABELS,
+            registry=None,
         )
         self.rows = self._counter("lstm_rows", "Rows computed whole, of requests that still wanted them")
-        self.queue_delay = self._histogram(
+        self.queue_delay = Histogram(
             "lstm_queue_delay_seconds",
             "From a request's arrival in the queue to the start of its first engine call",
-            SECONDS_BUCKETS,
+            VERSION_LABELS,
+            buckets=SECONDS_BUCKETS,
+            registry=None,
         )
         self.queue_rows = self._gauge("lstm_queue_rows", "Rows that wait")
         self.running_rows = self._gauge("lstm_running_rows", "Rows in the engine")
@@ -87,6 +110,21 @@ class VersionFamilies:
             *(self.cost_predicted, self.cost_measured, self.cost_error),
         )
         """Those with the labels model and version alone."""
+        self._merged = {
+            self.requests: Merged(self.requests, self._more(elsewhere.outcomes), add),
+            self.request_seconds: Merged(self.request_seconds, self._more(_request_seconds), add),
+            self.queue_delay: Merged(self.queue_delay, self._more(_queue_seconds), add),
+            self.last_request: Merged(self.last_request, self._more(elsewhere.last_answers), max),
+        }
+        for merged in self._merged.values():
+            registry.register(merged)
+
+    def collect(self, family: MetricWrapperBase) -> Iterable[Metric]:
+        """Return what `/metrics` shows of a family."""
+        return self._merged.get(family, family).collect()
+
+    def _more(self, of: Callable[[Snapshot], More]) -> Callable[[], More | None]:
+        return lambda: None if self.elsewhere is None else of(self.elsewhere.snapshot())
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, (*VERSION_LABELS, *labels), registry=self._registry)
@@ -96,6 +134,17 @@ class VersionFamilies:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, text, (*VERSION_LABELS, *labels), buckets=buckets, registry=self._registry)
+
+
+def _request_seconds(snapshot: Snapshot) -> More:
+    def of(counted: Counted, sample: Sample) -> Durations:
+        return counted.ok if sample.labels["outcome"] == OK else counted.error
+
+    return elsewhere.durations(snapshot, SECONDS_BUCKETS, of)
+
+
+def _queue_seconds(snapshot: Snapshot) -> More:
+    return elsewhere.durations(snapshot, SECONDS_BUCKETS, lambda counted, _: counted.queue)
 
 
 class ServerFamilies:

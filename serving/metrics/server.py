@@ -11,6 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from serving import __version__
 from serving.errors import reasons
 from serving.metrics import totals
+from serving.metrics.elsewhere import Source
 from serving.metrics.families import LostLines, ServerFamilies, VersionFamilies
 from serving.metrics.version import VersionMetrics
 from serving.statistics import VersionStatistics
@@ -59,6 +60,10 @@ class ServerMetrics:
         self._versions: dict[tuple[str, str], VersionMetrics] = {}
         self._lock = threading.Lock()
 
+    def add(self, elsewhere: Source) -> None:
+        """Show what is counted there too, from now on."""
+        self._families.elsewhere = elsewhere
+
     def of_model(self, model: str, version: str) -> VersionMetrics:
         """Return the metrics of one model version, present on `/metrics` from now on.
 
@@ -79,6 +84,8 @@ class ServerMetrics:
             gone = self._versions.pop((model, version), None)
             if gone is not None:
                 gone.remove()
+                if self._families.elsewhere is not None:
+                    self._families.elsewhere.forget(model, version)
 
     def request_ended(
         self, model: str, version: str, outcome: str, seconds: float, trace_id: str | None = None

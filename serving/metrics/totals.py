@@ -3,8 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from serving.metrics.families import VersionFamilies
-from serving.metrics.version import OK
+from serving.metrics.families import OK, VersionFamilies
 from serving.statistics import Total, VersionStatistics
 
 Samples = dict[tuple[str, bool], float]
@@ -18,7 +17,7 @@ def statistics(families: VersionFamilies, versions: Iterable[tuple[str, str]]) -
         *(families.request_seconds, families.rows, families.last_request, families.queue_delay),
         *(families.engine_run, families.pack_seconds, families.scatter_seconds),
     ):
-        for metric in family.collect():
+        for metric in families.collect(family):
             for sample in metric.samples:
                 labels = sample.labels
                 samples[labels["model"], labels["version"]][sample.name, labels.get("outcome") == OK] += sample.value

@@ -5,11 +5,7 @@ from collections.abc import Callable, Sequence
 
 from serving.batching import Batch
 from serving.clock import NANOSECONDS_PER_SECOND
-from serving.metrics.families import VersionFamilies
-
-OK = "ok"
-ERROR = "error"
-"""Of a request's duration, for all outcomes but ok: refusals are quick, and would make answers look so."""
+from serving.metrics.families import ERROR, OK, VersionFamilies
 
 
 class VersionMetrics:

@@ -37,8 +37,7 @@ class Decoder:
         if manifest.lengths_input is not None:
             lengths = Tensor(name=manifest.lengths_input, datatype="INT64", shape=(BATCH,))
             self._known[lengths.name] = _Expected(lengths)
-        clips = manifest.precision == "int8" and policy.out_of_range != "allow"
-        self._range = manifest.input_range if clips else {}
+        self._range = calibrated_ranges(manifest, policy)
 
     def decode(self, message: oip.ModelInferRequest) -> Rows:
         """Check a request against the model's description and limits, and view its raw tensors without copying them.
@@ -133,7 +132,6 @@ class Decoder:
             return array
         smallest, largest = float(array.min()), float(array.max())
         low, high = self._range[tensor.name]
-        low, high = min(low, 0.0), max(high, 0.0)  # padding is zero, and every activation scale covers it
         if low <= smallest and largest <= high:
             return array
         if self._policy.out_of_range == "clip":
@@ -142,6 +140,14 @@ class Decoder:
             f"input '{tensor.name}' has values from {smallest:g} to {largest:g}; this INT8 model was calibrated on "
             f"{low:g} to {high:g} and its model.yaml refuses others (out_of_range)"
         )
+
+
+def calibrated_ranges(manifest: Manifest, policy: Policy) -> dict[str, tuple[float, float]]:
+    """Return, by name, the range that the values of an input must lie in; nothing for inputs that have none."""
+    if manifest.precision != "int8" or policy.out_of_range == "allow":
+        return {}
+    # padding is zero, and every activation scale covers it
+    return {name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in manifest.input_range.items()}
 
 
 class _Expected:

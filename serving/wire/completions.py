@@ -12,19 +12,16 @@ Source: gRPC core's completion queue (grpc/grpc.h); what grpcio's `_server.py` a
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
 
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import FrontUnavailable
-from serving.wire import request_ids
+from serving.wire.call import Call, Metadata
 from serving.wire.lag import Lag
 from serving.wire.unread import Unread
-
-if TYPE_CHECKING:
-    from serving.wire.access import Client
 
 NO_FLAGS = 0
 LONGEST_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
@@ -34,35 +31,24 @@ LONG_AGO = 1.0
 ACCEPTING = 512
 """Calls of a method that may come while the thread is busy; more wait inside core, where no `Lag` sees them."""
 
-_NAMING = threading.Lock()
-"""Two requests of a stream may ask for its id at a time; one lock for all calls, because few are ever asked."""
-
 Event = Any
-Metadata = tuple[tuple[str, str], ...]
 _OnEvent = Callable[[Event], None]
 
 
-class Call:
-    """One call, until its status has been sent. Every method may be called from any thread and none waits.
-
-    Each call must be ended by exactly one `finish`, whatever became of the client; or by `refuse` before anything else.
-    """
+class CoreCall(Call):
+    """A call that the thread has taken from core."""
 
     def __init__(self, completions: "Completions", event: Event, *, now_ns: int) -> None:
         """Take the call that an event brings."""
-        self._completions = completions
-        self._core = event.call
         seconds = event.call_details.deadline - time.time()  # noqa: TID251  core tells it as a time of day
         never = seconds > LONGEST_DEADLINE_SECONDS
-        self.deadline_ns = None if never else now_ns + int(seconds * NANOSECONDS_PER_SECOND)
-        """On the server's clock, which no change of the time of day moves; None without a deadline."""
-        self.begun_ns = now_ns
-        """When the thread came to it, on the same clock."""
-        self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
-        """What the client sent beside its messages: (key, value) pairs, keys in lower case, values of `-bin` bytes."""
-        self.client: Client | None = None
-        """Who calls; None where nobody is asked, or not yet."""
-        self._request_id = request_ids.sent(self.metadata)
+        super().__init__(
+            metadata=event.invocation_metadata,
+            deadline_ns=None if never else now_ns + int(seconds * NANOSECONDS_PER_SECOND),
+            begun_ns=now_ns,
+        )
+        self._completions = completions
+        self._core = event.call
         self._initial: tuple[Any, ...] = (cygrpc.SendInitialMetadataOperation((), NO_FLAGS),)
         self._active = True
 
@@ -70,19 +56,6 @@ class Call:
     def peer(self) -> str:
         """The address at the other end of the connection, as `ipv4:127.0.0.1:1234`."""
         return cast("bytes", self._core.peer()).decode()
-
-    @property
-    def caller(self) -> str:
-        """Whose requests count together: the client's name, or else the address at the other end without its port."""
-        return self.peer.rpartition(":")[0] if self.client is None else self.client.name
-
-    @property
-    def request_id(self) -> str:
-        """The caller's id of the call, or one that is made now; from now on the status tells it."""
-        with _NAMING:
-            if self._request_id is None:
-                self._request_id = request_ids.made()
-        return self._request_id
 
     def is_active(self) -> bool:
         """Return whether the client may still be there."""
@@ -153,9 +126,7 @@ class Call:
         self._core.cancel(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "its answers were not read for too long")
 
     def _status(self, code: grpc.StatusCode, details: str, metadata: Metadata) -> Any:  # noqa: ANN401  an operation
-        if self._request_id is not None:
-            metadata = (*metadata, (request_ids.REQUEST_ID_KEY, self._request_id))
-        return cygrpc.SendStatusFromServerOperation(metadata, code.value[0], details.encode(), NO_FLAGS)
+        return cygrpc.SendStatusFromServerOperation(self._with_id(metadata), code.value[0], details.encode(), NO_FLAGS)
 
     def _start(self, operations: tuple[Any, ...], then: _OnEvent) -> None:
         self._completions.expect()
@@ -238,7 +209,7 @@ class Completions:
         with self._lock:
             self._due += 1
 
-    def saw(self, call: Call) -> None:
+    def saw(self, call: CoreCall) -> None:
         """Take that a call's message has its turn, and so what it waited."""
         self.lag.saw(self._clock.now_ns() - call.begun_ns)
 
@@ -248,7 +219,7 @@ class Completions:
                 return
             self._accept(method, begin)
             self.expect()  # the status that `finish` will send
-            begin(Call(self, event, now_ns=self._clock.now_ns()))
+            begin(CoreCall(self, event, now_ns=self._clock.now_ns()))
 
         with self._lock:
             if not self._closed:

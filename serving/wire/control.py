@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from serving.errors import ServingError
 from serving.wire.access import Access
 from serving.wire.access.rights import OPEN
-from serving.wire.completions import Call
+from serving.wire.call import Call
 from serving.wire.inflation import inflated
 from serving.wire.parsing import parse_as
 from serving.wire.slots import Slots

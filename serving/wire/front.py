@@ -1,30 +1,24 @@
 """ModelInfer and ModelStreamInfer: the calls that make batches, without a thread for each."""
 
 import threading
-from functools import partial
-from typing import TYPE_CHECKING
 
 import grpc
 
-from serving._proto import open_inference_pb2 as oip
 from serving.clock import NANOSECONDS_PER_SECOND
 from serving.errors import Draining, Overloaded, ServingError
 from serving.wire.access import Access
-from serving.wire.completions import Call, Completions
+from serving.wire.call import Call
+from serving.wire.completions import Completions
 from serving.wire.inference import Inference
-from serving.wire.pending import OK, Pending
+from serving.wire.lag import behind
 from serving.wire.slots import Slots
-from serving.wire.status import STATUS_CODES, as_serving_error, finish, refuse
-from serving.wire.streams import Stream
+from serving.wire.status import refuse
+from serving.wire.streams import METHOD, Stream
+from serving.wire.unary import UNARY, Unary
 from serving.wire.unread import Unread
 from serving.wire.writers import Writers
 
-if TYPE_CHECKING:
-    from serving.wire.traces import RequestTrace
-
-SERVICE_NAME = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-UNARY = f"/{SERVICE_NAME}/ModelInfer"
-STREAM = f"/{SERVICE_NAME}/ModelStreamInfer"
+STREAM = f"/{METHOD}"
 MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 
 
@@ -85,7 +79,7 @@ class Front:
         elif call.deadline_ns is not None and self._completions.lag.refuses(call.deadline_ns - call.begun_ns):
             refuse(call, self._behind())
         elif self._knows(call):
-            _Unary(call, self._inference, self._writers)
+            Unary(call, self._inference, self._writers).begin()
 
     def _knows(self, call: Call) -> bool:
         """Find out who calls, before anything is read; False if it has been refused."""
@@ -101,11 +95,7 @@ class Front:
         """Count a call that is refused because the front is behind, and return what its caller is told."""
         self._inference.metrics.not_served(Overloaded.reason)
         lag_ms = -(-self._completions.lag.ns // MILLISECOND_NS)
-        return Overloaded(
-            f"more calls come than this server can take, and it is {lag_ms} ms behind, too much for this deadline; "
-            f"retry after {lag_ms} ms, or on another replica",
-            retry_after_ms=lag_ms,
-        )
+        return Overloaded(behind(lag_ms), retry_after_ms=lag_ms)
 
     def _begin_stream(self, call: Call) -> None:
         if not self._knows(call):
@@ -128,53 +118,3 @@ class Front:
         with self._streams_lock:
             self._streams.discard(stream)
         self._stream_slots.give_back()
-
-
-class _Unary:
-    """One call of ModelInfer."""
-
-    def __init__(self, call: Call, inference: Inference, writers: Writers) -> None:
-        self._call = call
-        self._inference = inference
-        self._writers = writers
-        self._pending: Pending | None = None
-        self._trace: RequestTrace | None = None
-        call.watch(self._gone)
-        call.receive_only(self._received)
-
-    def _received(self, content: bytes | None) -> None:
-        if content is None:
-            self._call.finish(grpc.StatusCode.UNIMPLEMENTED, f"{UNARY} takes exactly one message")
-            return
-        try:
-            if self._inference.tracer is not None:
-                began_ns = self._call.begun_ns
-                self._trace = self._inference.tracer.begin(UNARY[1:], self._call.metadata, began_ns=began_ns)
-            message = self._inference.parse(content)
-            self._pending = self._inference.begin(message, self._call, self._replied, self._trace)
-        except Exception as error:  # noqa: BLE001  the outermost frame of a call
-            self._fail(error)
-
-    def _gone(self) -> None:
-        if self._pending is not None:
-            self._pending.cancel()
-
-    def _replied(self, pending: Pending) -> None:
-        self._writers.of(pending).put(partial(self._write, pending))
-
-    def _write(self, pending: Pending) -> None:
-        try:
-            content = pending.response().SerializeToString()
-            self._pending = None  # the call lives until its answer is read, and would keep request and outputs
-        except Exception as error:  # noqa: BLE001  the outermost frame of a call
-            self._fail(error)
-        else:
-            self._call.finish(grpc.StatusCode.OK, content=content)
-            if self._trace is not None:
-                self._trace.end(grpc.StatusCode.OK.name, OK)
-
-    def _fail(self, error: Exception) -> None:
-        told = as_serving_error(error, self._call, self._trace)
-        finish(self._call, told)
-        if self._trace is not None:
-            self._trace.end(STATUS_CODES[type(told)].name, told.reason)

@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from serving.errors import Draining, InvalidRequest, ModelNotFound, ServingError
-from serving.wire.completions import Call
+from serving.wire.call import Call
 from serving.wire.inflation import inflated
 from serving.wire.parsing import parse_as
 from serving.wire.slots import Slots
@@ -27,6 +27,7 @@ OVERALL = ""
 SERVICE = cast("ServiceDescriptor", health_pb2.DESCRIPTOR.services_by_name["Health"])
 CHECK = SERVICE.methods_by_name["Check"]
 WATCH = f"/{SERVICE.full_name}/Watch"
+STOPPING = "the server is stopping; watch another replica"
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 Status = int
 """A value of `HealthCheckResponse.ServingStatus`."""
@@ -42,7 +43,7 @@ class Health:
         """Of this and of its watches; nothing that is done under it waits."""
         self._statuses: dict[str, Status] = {}
         self._watches: set[_Watch] = set()
-        self._slots = Slots(max_watches, what="health watches are open", setting="as many as this server takes")
+        self.slots = Slots(max_watches, what="health watches are open", setting="as many as this server takes")
         self._closed = False
 
     def set(self, service: str, status: Status) -> None:
@@ -68,7 +69,7 @@ class Health:
     def begin_watch(self, call: Call) -> None:
         """Take a call of Watch."""
         try:
-            self._slots.take()
+            self.slots.take()
         except ServingError as error:
             refuse(call, error)
         else:
@@ -79,19 +80,19 @@ class Health:
         with self.lock:
             self._closed = True
             for watch in list(self._watches):
-                watch.end(Draining("the server is stopping; watch another replica"))
+                watch.end(Draining(STOPPING))
 
     def join(self, watch: "_Watch") -> None:
         """Tell a watch how its service is, from now on; called under the lock."""
         self._watches.add(watch)
         watch.tell(self._statuses.get(watch.service, SERVICE_UNKNOWN))
         if self._closed:
-            watch.end(Draining("the server is stopping; watch another replica"))
+            watch.end(Draining(STOPPING))
 
     def leave(self, watch: "_Watch") -> None:
         """Forget a watch that is over; called once for each, under the lock."""
         self._watches.discard(watch)
-        self._slots.give_back()
+        self.slots.give_back()
 
 
 class _Watch:

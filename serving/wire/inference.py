@@ -8,7 +8,7 @@ from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import NotReady, ServingError
 from serving.repository import Model, Repository
 from serving.wire import parameters
-from serving.wire.completions import Call
+from serving.wire.call import Call
 from serving.wire.inflation import MIB, inflated
 from serving.wire.parsing import parse
 from serving.wire.pending import Pending, Served

@@ -12,6 +12,14 @@ SHARE = 5
 """A call that has waited for more than one part in so many of its time is refused."""
 
 
+def behind(lag_ms: object) -> str:
+    """Return what is told to a call that is refused because the thread is so many milliseconds behind."""
+    return (
+        f"more calls come than this server can take, and it is {lag_ms} ms behind, too much for this deadline; "
+        f"retry after {lag_ms} ms, or on another replica"
+    )
+
+
 class Lag:
     """What messages waited for the thread lately, although they had come.
 

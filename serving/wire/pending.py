@@ -10,8 +10,8 @@ from serving.errors import Cancelled, DeadlineExceeded, Draining, ServingError
 from serving.repository import Model
 from serving.tensors import Arrays, Rows
 from serving.wire import outputs, parameters
+from serving.wire.call import Call
 from serving.wire.codec import Decoder
-from serving.wire.completions import Call
 from serving.wire.outputs import Offer
 from serving.wire.traces import RequestTrace
 

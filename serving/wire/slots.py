@@ -17,14 +17,22 @@ class Slots:
             setting: the flag that decides how many there are.
             per_client: of them that one client may have at a time; None for all.
         """
-        self._count = count
+        self.count = count
+        self.full = f"{count} {what} already; retry later ({setting})"
+        """What is told to who finds no place."""
         self._what = what
-        self._setting = setting
         self.per_client = per_client
         self._taken = 0
         self._taken_by: dict[str, int] = {}
         """Clients that have places, and how many; kept only if they are limited."""
         self._left = threading.Condition()
+
+    def client_full(self, client: str) -> str:
+        """Return what is told to a client that has all places that one may have."""
+        return (
+            f"{self.per_client} {self._what} already for client '{client}'; retry when one is answered "
+            "(--max-inflight-per-client)"
+        )
 
     def take(self, client: str = "") -> None:
         """Take a place for a client, which `give_back` must follow.
@@ -34,15 +42,12 @@ class Slots:
             QueueFull: all are taken.
         """
         with self._left:
-            if self._taken == self._count:
-                raise QueueFull(f"{self._count} {self._what} already; retry later ({self._setting})")
+            if self._taken == self.count:
+                raise QueueFull(self.full)
             if self.per_client is not None:
                 taken = self._taken_by.get(client, 0)
                 if taken == self.per_client:
-                    raise ClientLimit(
-                        f"{taken} {self._what} already for client '{client}'; retry when one is answered "
-                        "(--max-inflight-per-client)"
-                    )
+                    raise ClientLimit(self.client_full(client))
                 self._taken_by[client] = taken + 1
             self._taken += 1
 

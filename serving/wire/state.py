@@ -25,14 +25,15 @@ class StateToken:
     Attributes:
         name: of the tensor, both ways.
         width: bytes of a row.
+        identity: its first bytes, which name the model file.
     """
 
     datatype = "UINT8"
 
     def __init__(self, manifest: Manifest, state: State) -> None:
         self._model = f"'{manifest.name}' version {manifest.version}"
-        self._identity = bytes.fromhex(manifest.file.sha256)[:IDENTITY_BYTES]
-        self._identity_bytes = np.frombuffer(self._identity, np.uint8)
+        self.identity = bytes.fromhex(manifest.file.sha256)[:IDENTITY_BYTES]
+        self._identity_bytes = np.frombuffer(self.identity, np.uint8)
         self.name = state.input
         self.source = state.output
         self.width = IDENTITY_BYTES + 4 * state.size
@@ -90,4 +91,4 @@ class StateToken:
 
     def write(self, states: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> bytes:
         """Return the raw content for float32[rows, S]."""
-        return b"".join(self._identity + row.astype("<f4", copy=False).tobytes() for row in states)
+        return b"".join(self.identity + row.astype("<f4", copy=False).tobytes() for row in states)

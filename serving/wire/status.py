@@ -26,7 +26,7 @@ from serving.errors import (
     Unauthenticated,
 )
 from serving.wire import request_ids
-from serving.wire.completions import Call, Metadata
+from serving.wire.call import Call, Metadata
 from serving.wire.traces import RequestTrace
 
 log = logging.getLogger(__name__)
@@ -72,19 +72,19 @@ def message_of(error: ServingError) -> str:
 
 def finish(call: Call, error: ServingError) -> None:
     """End a call with the error's status, its message and its reason."""
-    call.finish(STATUS_CODES[type(error)], message_of(error), metadata=_metadata(error))
+    call.finish(STATUS_CODES[type(error)], message_of(error), metadata=metadata_of(error))
 
 
 def refuse(call: Call, error: ServingError) -> None:
     """End a call of which nothing has been read, with the error's status, its message and its reason."""
-    call.refuse(STATUS_CODES[type(error)], message_of(error), metadata=_metadata(error))
+    call.refuse(STATUS_CODES[type(error)], message_of(error), metadata=metadata_of(error))
 
 
 def abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
     """End a call that grpcio took with the error's status, its message, its reason, and the id that the caller sent."""
     request_id = request_ids.sent(context.invocation_metadata())
     name = () if request_id is None else ((request_ids.REQUEST_ID_KEY, request_id),)
-    context.set_trailing_metadata((*_metadata(error), *name))
+    context.set_trailing_metadata((*metadata_of(error), *name))
     context.abort(STATUS_CODES[type(error)], message_of(error))
 
 
@@ -98,15 +98,18 @@ def as_serving_error(error: Exception, call: Call, trace: RequestTrace | None) -
     """
     trace_id = None if trace is None else trace.trace_id
     if isinstance(error, ServingError):
-        if isinstance(error, EngineError):  # the engine's log of it knows no calls
-            log.error(
-                "engine fault %s is the answer to request %s", error.fault, call.request_id,
-                extra={
-                    "event": "fault_told", "fault": error.fault, "request_id": call.request_id, "trace_id": trace_id
-                },
-            )  # fmt: skip
+        if isinstance(error, EngineError):
+            log_of_fault(error, call.request_id, trace_id)
         return error
     return _fault(error, call.request_id, trace_id)
+
+
+def log_of_fault(error: EngineError, request_id: str, trace_id: str | None) -> None:
+    """Log to which request an engine's fault is the answer: the engine's own log of it knows no calls."""
+    log.error(
+        "engine fault %s is the answer to request %s", error.fault, request_id,
+        extra={"event": "fault_told", "fault": error.fault, "request_id": request_id, "trace_id": trace_id},
+    )  # fmt: skip
 
 
 def _fault(error: Exception, request_id: str, trace_id: str | None = None) -> EngineError:
@@ -119,6 +122,7 @@ def _fault(error: Exception, request_id: str, trace_id: str | None = None) -> En
     return EngineError(f"a fault of the server; its log has it as {fault}", fault=fault)
 
 
-def _metadata(error: ServingError) -> Metadata:
+def metadata_of(error: ServingError) -> Metadata:
+    """Return what the status of an error tells beside its message."""
     reason = (REASON_KEY, error.reason)
     return (reason,) if error.retry_after_ms is None else (reason, (PUSHBACK_KEY, str(error.retry_after_ms)))

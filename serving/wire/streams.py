@@ -14,7 +14,7 @@ import grpc
 from serving._proto import open_inference_pb2 as oip
 from serving.errors import Cancelled, Draining, ServingError
 from serving.wire.access import Access
-from serving.wire.completions import Call
+from serving.wire.call import Call
 from serving.wire.inference import Inference
 from serving.wire.pending import OK, Pending
 from serving.wire.status import STATUS_CODES, as_serving_error, finish, message_of

@@ -8,6 +8,7 @@ import logging
 import ssl
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
@@ -17,6 +18,14 @@ log = logging.getLogger(__name__)
 Stamp = tuple[tuple[int, int, int], ...]
 MISSING = (0, 0, 0)
 """Stamp of a file that is not there: as any other it is looked at, and complained of, once."""
+
+
+class Pems(NamedTuple):
+    """A certificate's key, its chain, and the authority of clients if there is one."""
+
+    key: bytes
+    chain: bytes
+    authority: bytes | None
 
 
 class Certificates:
@@ -36,19 +45,29 @@ class Certificates:
         self._certificate = certificate
         self._key = key
         self._client_ca = client_ca
+        self.files = [certificate, key] if client_ca is None else [certificate, key, client_ca]
+        """A change of which is a reason to call `renewed`."""
+        self.asks_clients = client_ca is not None
+        """Whether clients must show a certificate too."""
         self._lock = threading.Lock()
         self._stamp = self._look()
-        self._present = self._read()
+        self.present = self._read()
+        """Those that were read last."""
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return what a port is opened with."""
+        """Return what a port of grpcio's is opened with."""
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            present = self.renewed()
+            return None if present is None else _configuration(present)
+
         return grpc.dynamic_ssl_server_credentials(
-            self._present,
-            self._renewed,  # type: ignore[arg-type]  # the stubs leave out that None stands for no change
-            require_client_authentication=self._client_ca is not None,
+            _configuration(self.present),
+            renewed,  # type: ignore[arg-type]  # the stubs leave out that None stands for no change
+            require_client_authentication=self.asks_clients,
         )
 
-    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+    def renewed(self) -> Pems | None:
         """Return the certificates if they have changed; None, and those before stay, if not or if they are wrong."""
         with self._lock:
             try:
@@ -56,7 +75,7 @@ class Certificates:
                 if stamp == self._stamp:
                     return None
                 self._stamp = stamp
-                self._present = self._read()
+                self.present = self._read()
                 if self._look() != stamp:  # half of them: the next handshake looks again
                     self._stamp = ()
                     return None
@@ -64,32 +83,29 @@ class Certificates:
                 log.error("%s; the certificate that was read before stays in use", error)  # noqa: TRY400
                 return None
             log.info("read the certificate in %s again", self._certificate)
-            return self._present
+            return self.present
 
     def _look(self) -> Stamp:
         """Return what changes when a file does, by whatever links the path leads to it."""
         stamps = []
-        for path in (self._certificate, self._key, self._client_ca):
-            if path is not None:
-                try:
-                    found = path.stat()
-                except OSError:
-                    stamps.append(MISSING)
-                else:
-                    stamps.append((found.st_size, found.st_mtime_ns, found.st_ino))
+        for path in self.files:
+            try:
+                found = path.stat()
+            except OSError:
+                stamps.append(MISSING)
+            else:
+                stamps.append((found.st_size, found.st_mtime_ns, found.st_ino))
         return tuple(stamps)
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
+    def _read(self) -> Pems:
         self._check()
-        key, chain = _content(self._key), _content(self._certificate)
         authority = None if self._client_ca is None else _content(self._client_ca)
-        return grpc.ssl_server_certificate_configuration([(key, chain)], authority)
+        return Pems(_content(self._key), _content(self._certificate), authority)
 
     def _check(self) -> None:
         """Have the `ssl` module say what is wrong: gRPC core refuses a bad pair without a reason."""
-        for path in (self._certificate, self._key, self._client_ca):
-            if path is not None:
-                _content(path)  # says which one cannot be read
+        for path in self.files:
+            _content(path)  # says which one cannot be read
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self._certificate, self._key, password=lambda: "")
@@ -102,6 +118,10 @@ class Certificates:
                 context.load_verify_locations(self._client_ca)
             except OSError as error:
                 raise ConfigError(f"{self._client_ca}: no certificates of an authority in PEM ({error})") from error
+
+
+def _configuration(present: Pems) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(present.key, present.chain)], present.authority)
 
 
 def _content(path: Path) -> bytes:

@@ -22,11 +22,14 @@ class RequestTrace(Trace, Protocol):
 class Tracer(Protocol):
     """Chooses the requests to trace."""
 
-    def begin(self, method: str, metadata: Iterable[tuple[str, str | bytes]], *, began_ns: int) -> RequestTrace | None:
+    def begin(
+        self, method: str, metadata: Iterable[tuple[str, str | bytes]], *, began_ns: int, chosen: bool = False
+    ) -> RequestTrace | None:
         """Begin the trace of a request, or return None if it is not sampled.
 
         Args:
             method: full name of the gRPC method, without the leading slash.
             metadata: of the call, which may name a trace to go on with.
             began_ns: when the request came.
+            chosen: whether it has been drawn for a trace already.
         """

@@ -15,6 +15,10 @@ IDLE_MS = 15 * 60_000
 """A connection without a call for so long is closed; clients open another when they need it."""
 STREAMS_PER_CONNECTION = 1024
 METADATA_BYTES = 16 * 1024
+LAST_CALLS_SECONDS = 0.2
+"""For calls that are on their way when a server stops that has nothing to do: they are still refused in order."""
+LAST_BYTES_SECONDS = 1.0
+"""For what has been answered but not yet sent, and for streams to end in order."""
 
 Option = tuple[str, int]
 

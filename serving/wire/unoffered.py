@@ -11,6 +11,7 @@ import grpc
 
 from serving.errors import NotOffered, ServingError
 from serving.wire.access import Access
+from serving.wire.access.rights import Pairs
 from serving.wire.status import abort
 
 _NO_SHARED_MEMORY = "it shares no memory with its clients; send tensors as bytes with the request"
@@ -30,8 +31,8 @@ Handler = Any
 """grpc.RpcMethodHandler, which is generic in the type stubs only."""
 
 
-class Unoffered(grpc.GenericRpcHandler):
-    """Refuses every call of a service that nothing else has taken, whatever its messages are."""
+class Unoffered:
+    """What is told to calls of the service that nothing else has taken."""
 
     def __init__(self, service: str, offered: Iterable[str], access: Access) -> None:
         """Speak for a service.
@@ -41,25 +42,36 @@ class Unoffered(grpc.GenericRpcHandler):
             offered: methods that it has, which are told to those who call what nobody knows.
             access: says who is told; to others, what there is remains unknown.
         """
-        self._prefix = f"/{service}/"
+        self.prefix = f"/{service}/"
         self._offered = ", ".join(sorted(offered))
         self._access = access
+
+    def error(self, path: str, metadata: Pairs) -> ServingError:
+        """Return the answer to a call, by the full name of its method and what it brought beside its messages."""
+        method = path.removeprefix(self.prefix)
+        try:
+            self._access.client(metadata)
+        except ServingError as error:
+            return error
+        if method in INSTEAD:
+            return NotOffered(f"this server does not offer {method}: {INSTEAD[method]}")
+        return NotOffered(f"this server does not offer this call; it has {self._offered}")
+
+
+class UnofferedHandler(grpc.GenericRpcHandler):
+    """Tells it to calls that grpcio takes, whatever their messages are."""
+
+    def __init__(self, unoffered: Unoffered) -> None:
+        self._unoffered = unoffered
 
     def service(self, handler_call_details: Any) -> Handler | None:  # noqa: ANN401
         """Return what refuses the call, None if it is of another service."""
         path: str = handler_call_details.method
-        if not path.startswith(self._prefix):
+        if not path.startswith(self._unoffered.prefix):
             return None
-        method = path.removeprefix(self._prefix)
 
         def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
-            try:
-                self._access.client(context.invocation_metadata())
-            except ServingError as error:
-                abort(context, error)
-            if method in INSTEAD:
-                abort(context, NotOffered(f"this server does not offer {method}: {INSTEAD[method]}"))
-            abort(context, NotOffered(f"this server does not offer this call; it has {self._offered}"))
+            abort(context, self._unoffered.error(path, context.invocation_metadata()))
 
         # A stream may send nothing, one message or many, and none of them is read: it fits a method of any kind.
         return grpc.stream_stream_rpc_method_handler(refuse)

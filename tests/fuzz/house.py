@@ -27,7 +27,7 @@ from tests.support.artefacts import write_ctc, write_lstm, write_two_inputs
 
 if TYPE_CHECKING:
     from serving.runner import Runner
-    from serving.wire.completions import Call
+    from serving.wire.call import Call
     from serving.wire.pending import Pending
 
 TICK_NS = 1_000_000

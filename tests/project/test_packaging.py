@@ -12,7 +12,8 @@ import pytest
 from scripts.generate_stubs import ROOT
 
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-LIBRARY = "serving/engine/native/liblstm_native.so"
+ENGINE = "serving/engine/native/liblstm_native.so"
+FRONT = "serving/wire/native/liblstm_front.so"
 PYTHON_FILES = {
     path.relative_to(ROOT).as_posix()
     for package in ("serving", "export")
@@ -45,7 +46,8 @@ def test_a_wheel_built_with_a_compiler_carries_the_library_for_every_python(tmp_
 
     assert "-py3-none-" in wheel.name
     assert not wheel.name.endswith("-any.whl")
-    assert content(wheel) == PYTHON_FILES | {LIBRARY}
+    assert content(wheel) - {FRONT} == PYTHON_FILES | {ENGINE}
+    assert (FRONT in content(wheel)) == (shutil.which("grpc_cpp_plugin") is not None)
 
 
 def test_a_wheel_built_without_a_compiler_is_pure_python(pure: Path) -> None:

@@ -72,8 +72,8 @@ class Desk:
         )
         self.drain = self._server.drain
         self.set_ready = self._server.set_ready
-        self.health = self._server._health
-        self.control = self._server._control
+        self.health = self._server._others.health
+        self.control = self._server._others.control
         self.load: Callable[[str], None] = lambda _: None
         """What an administrator's call does."""
         self.port = self._server.port

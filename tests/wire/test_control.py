@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving._proto import open_inference_pb2 as oip
 from serving.wire.control import PROBE_THREADS, THREADS
-from serving.wire.front import SERVICE_NAME
+from serving.wire.others import SERVICE_NAME
 from tests.wire.deaf import Deaf, eventually
 from tests.wire.desk import SECONDS, Desk
 
@@ -92,7 +92,7 @@ def test_callers_that_take_no_answer_keep_nobody_from_being_answered(desk: Desk,
 
 
 def test_calls_beyond_what_fits_are_refused_with_a_reason(desk: Desk) -> None:
-    desk.control._slots._count = 2
+    desk.control._slots.count = 2
     with Silent(desk, LIVE, 2), pytest.raises(grpc.RpcError) as refused:
         desk.stub.ServerLive(oip.ServerLiveRequest(), timeout=SECONDS)
 

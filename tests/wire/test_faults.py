@@ -8,7 +8,7 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from serving._proto import open_inference_pb2 as oip
-from serving.wire.front import SERVICE_NAME
+from serving.wire.others import SERVICE_NAME
 from serving.wire.server import METHODS
 from serving.wire.status import LEFT_OUT, MESSAGE_BYTES
 from tests.wire.desk import SECONDS, Desk

@@ -4,8 +4,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.wire.front import SERVICE_NAME
 from serving.wire.health import WATCH
+from serving.wire.others import SERVICE_NAME
 from tests.loadtests.http2_peer import DATA, framed
 from tests.wire.deaf import Deaf, eventually
 from tests.wire.desk import SECONDS, Desk
@@ -45,8 +45,8 @@ def test_a_service_that_nobody_knows_is_not_found_and_may_be_watched_all_the_sam
 def test_watches_beyond_what_fits_are_refused_and_those_that_left_make_room(
     desk: Desk, stub: health_pb2_grpc.HealthStub
 ) -> None:
-    slots = desk.health._slots
-    slots._count = 2
+    slots = desk.health.slots
+    slots.count = 2
     watches = [stub.Watch(Request(), timeout=SECONDS) for _ in range(2)]
     assert [next(watch).status for watch in watches] == [SERVING, SERVING]
 

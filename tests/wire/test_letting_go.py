@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from serving._proto import open_inference_pb2 as oip
-from serving.wire.completions import Call
+from serving.wire.completions import CoreCall
 from serving.wire.pending import Pending
 from serving.wire.streams import Stream
 from tests.support.artefacts import FEATURES
@@ -34,7 +34,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def held(kinds: tuple[type, ...] = (Call, Pending, Stream)) -> list[object]:
+def held(kinds: tuple[type, ...] = (CoreCall, Pending, Stream)) -> list[object]:
     return [each for each in gc.get_objects() if type(each) in kinds]  # isinstance would wake lazy modules
 
 

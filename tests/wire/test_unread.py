@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving._proto import open_inference_pb2 as oip
-from serving.wire.front import SERVICE_NAME
+from serving.wire.others import SERVICE_NAME
 from serving.wire.unread import CALL_BYTES, Unread
 from tests.support.artefacts import FEATURES
 from tests.wire.deaf import Deaf, eventually

@@ -1,8 +1,8 @@
 """What a caller may do. Decided before it is looked up whether a model exists, so that names do not leak."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from serving.errors import PermissionDenied, Unauthenticated
 
@@ -36,14 +36,28 @@ class Client:
     models: frozenset[str]
     admin: bool
 
+    @property
+    def may_use_all(self) -> bool:
+        """Whether it may use every model."""
+        return ALL in self.models
+
     def check_model(self, model: str) -> None:
         """Let it use a model, or refuse.
 
         Raises:
             PermissionDenied: it has no right to the model, whether there is one of this name or not.
         """
-        if model not in self.models and ALL not in self.models:
+        if model not in self.models and not self.may_use_all:
             raise PermissionDenied(f"client '{self.name}' has no right to model '{model}'")
+
+
+class Known(NamedTuple):
+    """A token that is known."""
+
+    sha256: bytes
+    client: Client
+    ends_at: int | None
+    """Seconds since the epoch, from which on it is not accepted; None: always."""
 
 
 class Verifier(Protocol):
@@ -51,6 +65,15 @@ class Verifier(Protocol):
 
     def client(self, token: str) -> Client:
         """Return whose token it is; raises Unauthenticated."""
+
+    def table(self) -> Sequence[Known]:
+        """Return all tokens that were known last."""
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each change."""
+
+    def look(self) -> None:
+        """Find out whether there has been a change."""
 
 
 class Access:
@@ -75,6 +98,11 @@ class Access:
                     break
                 return self._tokens.client(text[len(BEARER) :].strip())
         raise Unauthenticated(f"send a token as metadata: {AUTHORIZATION}: Bearer TOKEN")
+
+    @property
+    def tokens(self) -> Verifier | None:
+        """What knows tokens, for who compares on its own; None where nobody is asked."""
+        return self._tokens
 
     def check(self, method: str, message: Any, metadata: Pairs, peer: str) -> None:  # noqa: ANN401  any of the contract
         """Let a call through that infers nothing, or refuse it.

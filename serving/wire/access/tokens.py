@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import logging
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,7 +28,7 @@ from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.errors import ConfigError, Unauthenticated
 from serving.manifest import NAME_PATTERN
 from serving.strict_yaml import load_yaml
-from serving.wire.access.rights import ALL, Client
+from serving.wire.access.rights import ALL, Client, Known
 
 log = logging.getLogger(__name__)
 LOOK_NS = NANOSECONDS_PER_SECOND
@@ -47,7 +48,6 @@ class Entry(BaseModel):
 
 
 _FILE = TypeAdapter(Annotated[tuple[Entry, ...], Field(min_length=1)])
-_Known = tuple[tuple[bytes, Client, dt.date | None], ...]
 
 
 class Tokens:
@@ -65,6 +65,11 @@ class Tokens:
         self._stamp = _stamp(path)
         self._known = _read(path)
         self._look_at_ns = clock.now_ns() + LOOK_NS
+        self._watchers: list[Callable[[], None]] = []
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each change of the tokens, by whoever found it."""
+        self._watchers.append(changed)
 
     def client(self, token: str) -> Client:
         """Return whose token it is. All are compared, each in constant time, so that timing tells nothing.
@@ -72,21 +77,24 @@ class Tokens:
         Raises:
             Unauthenticated: nobody's, or it has expired.
         """
-        self._look()
+        self.look()
         digest = hashlib.sha256(token.encode()).digest()
-        found: tuple[Client, dt.date | None] | None = None
-        for known, client, expires in self._known:
-            if hmac.compare_digest(known, digest):
-                found = (client, expires)
+        found: Known | None = None
+        for known in self._known:
+            if hmac.compare_digest(known.sha256, digest):
+                found = known
         if found is None:
             raise Unauthenticated("the token is not known here")
-        client, expires = found
-        if expires is not None and dt.datetime.now(dt.UTC).date() > expires:
-            raise Unauthenticated(f"the token of client '{client.name}' has expired")
-        return client
+        if found.ends_at is not None and dt.datetime.now(dt.UTC).timestamp() >= found.ends_at:
+            raise Unauthenticated(f"the token of client '{found.client.name}' has expired")
+        return found.client
 
-    def _look(self) -> None:
-        """Read the file again if it has changed; one that is wrong leaves what was read before."""
+    def table(self) -> Sequence[Known]:
+        """Return all tokens that are known now."""
+        return self._known
+
+    def look(self) -> None:
+        """Read the file again if it is time to, and it has changed; one that is wrong leaves what was read before."""
         now_ns = self._clock.now_ns()
         if now_ns < self._look_at_ns:
             return
@@ -104,6 +112,8 @@ class Tokens:
                 log.error("%s; the tokens that were read before still hold", error)  # noqa: TRY400
             else:
                 log.info("read %d tokens from %s", len(self._known), self._path)
+                for changed in self._watchers:
+                    changed()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -114,7 +124,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def _read(path: Path) -> _Known:
+def _read(path: Path) -> tuple[Known, ...]:
     """Read the entries. No message repeats what stands in the file: by mistake that may be a token."""
     try:
         entries = _FILE.validate_python(load_yaml(path.read_text(encoding="utf-8")))
@@ -136,7 +146,15 @@ def _read(path: Path) -> _Known:
         values = [getattr(entry, what) for entry in entries]
         if len(set(values)) < len(values):
             raise ConfigError(f"--tokens {path}: two entries have the same {what}; each needs its own")
-    return tuple((bytes.fromhex(entry.sha256), _client(entry), entry.expires) for entry in entries)
+    return tuple(Known(bytes.fromhex(entry.sha256), _client(entry), _end_of(entry.expires)) for entry in entries)
+
+
+def _end_of(day: dt.date | None) -> int | None:
+    """Return the moment when a day is over (UTC), in seconds since the epoch."""
+    if day is None:
+        return None
+    midnight = dt.datetime.combine(day, dt.time(), dt.UTC)
+    return int((midnight + dt.timedelta(days=1)).timestamp())
 
 
 def _client(entry: Entry) -> Client:
