@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 OK = "ok"
 TOKENS_SECONDS = 0.25
-"""How often it is thought of looking at the tokens' file, which is done once in a second: no call of the library's does."""
+"""How often it is time to think of the tokens' file, which is looked at once in a second: no call here asks for it."""
 MORE_REFERRALS = 1024
 """Requests that may wait for Python, beyond as many as may be in flight: most of them it refuses."""
 NOT_FOUND = "Method not found!"
