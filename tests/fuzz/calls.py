@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -64,16 +65,24 @@ class Method:
         path: with it, as calls name it.
         asks_on: whether a call may bring many messages.
         answers_on: whether it may have many answers.
+        answer: kind of message that it answers with.
     """
 
     name: str
     path: str
     asks_on: bool
     answers_on: bool
+    answer: type[Message]
 
 
 METHODS = tuple(
-    Method(method.name, f"/{service.full_name}/{method.name}", method.client_streaming, method.server_streaming)
+    Method(
+        method.name,
+        f"/{service.full_name}/{method.name}",
+        method.client_streaming,
+        method.server_streaming,
+        GetMessageClass(method.output_type),
+    )
     for service in SERVICES
     for method in service.methods
 )

@@ -57,16 +57,20 @@ class Served:
         return sum(s.value for s in samples if s.name == "lstm_requests_total" and s.labels["outcome"] == "invalid")
 
 
-@contextmanager
-def serving(root: Path) -> Iterator[Served]:
-    """Start one inside, and see that it ends as it should."""
+def write_models(root: Path) -> None:
+    """Write what it serves."""
     write_lstm(root, MODEL)
     write_lstm(root, "causal", bidirectional=False, stepwise=True)
     write_two_inputs(root, vocabulary=3)
     write_lstm(root, SPARE)
-    flags = [flag for name in (MODEL, "causal", "two", SPARE) for flag in ("--load-model", name)]
+
+
+@contextmanager
+def serving(root: Path, *flags: str) -> Iterator[Served]:
+    """Start one inside, and see that it ends as it should."""
+    models = [flag for name in (MODEL, "causal", "two", SPARE) for flag in ("--load-model", name)]
     with (
-        LocalServer(root, "--log-format", "json", "--model-control", "explicit", *flags) as server,
+        LocalServer(root, "--log-format", "json", "--model-control", "explicit", *models, *flags) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         served = Served(root, server, channel)

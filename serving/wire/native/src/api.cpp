@@ -5,6 +5,8 @@
 #include <exception>
 #include <system_error>
 
+#include <google/protobuf/stubs/logging.h>
+
 #include "front.h"
 
 namespace lstm_front {
@@ -83,6 +85,7 @@ void lstm_front_slots_wait_empty(void* slots, double seconds) { Shared<Slots>(sl
 
 void* lstm_front_open(const char* settings, size_t size, void* slots, lstm_front_certificates certificates,
                       char* message, size_t message_size) {
+  google::protobuf::SetLogHandler(nullptr);  // what is wrong with a client's bytes is told to the client
   try {
     const auto source = [certificates](Certificates& present) {
       lstm_front_bytes written{nullptr, 0};

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "generic.h"
+#include "inflation.h"
 #include "monotonic.h"
 #include "stream.h"
 #include "unary.h"
@@ -144,11 +145,6 @@ std::shared_ptr<Inbox> Front::Route(const std::string& model, const std::string&
   return found == routes->end() ? nullptr : found->second;
 }
 
-// By how it begins: no protobuf of ours does so.
-bool Front::IsCompressed(const std::string& content) {
-  return content.compare(0, 3, "\x1f\x8b\x08") == 0 || content.compare(0, 1, "\x78") == 0;
-}
-
 Ending Front::Fault(const std::exception& error) {
   const bool no_memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
   const Refusal& refusal = no_memory ? settings.no_memory() : settings.fault();
@@ -180,8 +176,10 @@ Front::Taken Front::Take(const std::shared_ptr<Asker>& asker, Arrival& arrival) 
   std::shared_ptr<const Client> client;
   auto message = std::make_unique<inference::ModelInferRequest>();
   std::shared_ptr<Inbox> inbox;
-  const bool compressed = IsCompressed(arrival.content);
-  if (!compressed && message->ParseFromString(arrival.content)) {
+  std::optional<std::string> inflated;
+  const bool compressed = LooksCompressed(arrival.content);
+  if (compressed) inflated = Inflated(arrival.content, static_cast<size_t>(settings.max_message_bytes()));
+  if (compressed ? inflated && message->ParseFromString(*inflated) : message->ParseFromString(arrival.content)) {
     asker->Read(*message);
     const bool ours = !settings.refers_all() && !(settings.traces() && Has(arrival.context, kTraceParent)) &&
                       Knows(arrival.context, client) && (!client || client->may_use(message->model_name()));

@@ -88,9 +88,6 @@ class Front {
   // How a request ends that an exception has met.
   Ending Fault(const std::exception& error);
 
-  // Whether a client has compressed a message (gzip, zlib).
-  static bool IsCompressed(const std::string& content);
-
   bool Knows(const grpc::ServerContext& context, std::shared_ptr<const Client>& client) const;
   // Of the thread, and to be used on it only.
   Lag lag;

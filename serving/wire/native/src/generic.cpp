@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "inflation.h"
 #include "monotonic.h"
 
 namespace lstm_front {
@@ -36,6 +37,7 @@ void GenericCall::Requested(bool ok) {
   const auto& offered = front_.settings.offered();
   const std::string& path = context_.method();
   if (path.rfind(kOurService, 0) != 0 && std::find(offered.begin(), offered.end(), path) == offered.end()) {
+    request_id_.clear();  // gRPC itself answers so where Python serves, and knows no ids
     Ending unknown;
     unknown.set_code(front_.settings.unoffered().code());
     unknown.set_message(front_.settings.unoffered().message());
@@ -61,7 +63,7 @@ void GenericCall::Bridge() {
 // Answers a probe; what it cannot answer, Python does.
 void GenericCall::CheckHealth() {
   HealthCheckRequest request;
-  const bool read = read_ahead_ && !front_.IsCompressed(content_) && request.ParseFromString(content_);
+  const bool read = read_ahead_ && !LooksCompressed(content_) && request.ParseFromString(content_);
   if (kind_ == kWatch && read) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
