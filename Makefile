@@ -49,6 +49,7 @@ capacity: .venv/.installed-demo .venv/.installed-load ## the highest rate at whi
 test: check ## lint, types, and every test
 	$(BIN)/python -m pytest -n auto --dist loadfile
 	$(BIN)/python -m pytest tests/socket -n 2 --dist loadfile
+	[ ! -e $(FRONT)/liblstm_front.so ] || LSTM_SERVE_WIRE=grpcio $(BIN)/python -m pytest tests/socket -n 2 --dist loadfile
 
 .PHONY: check
 check: .venv/.installed-test ## lint, types and import contracts only

@@ -1,8 +1,12 @@
 #include "api.h"
 
+#include <chrono>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <mutex>
+#include <optional>
 #include <system_error>
 
 #include <google/protobuf/stubs/logging.h>
@@ -50,16 +54,29 @@ auto Guarded(const Function& function) noexcept -> decltype(function()) {
 // Keeps an answer for who asks for it.
 class Recorder final : public Asker {
  public:
-  void Answer(Request::Answer answer) override { answer_.assign(answer.content.get(), answer.size); }
-  void Fail(const Ending& ending) override { answer_ = ending.message(); }
-  void Refer(std::string message, bool) override { answer_ = std::move(message); }
+  void Answer(Request::Answer answer) override { Keep({answer.content.get(), answer.size}); }
+  void Fail(const Ending& ending) override { Keep(ending.message()); }
+  void Refer(std::string message, bool) override { Keep(std::move(message)); }
   void Read(const inference::ModelInferRequest&) override {}
   bool of_stream() const override { return false; }
   std::string RequestId() override { return ""; }
-  const std::string& answer() const { return answer_; }
+  // Waits for it, for so long at most.
+  std::string Wait(std::chrono::seconds most) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    ended_.wait_for(lock, most, [this] { return answer_.has_value(); });
+    return answer_.value_or("");
+  }
 
  private:
-  std::string answer_;
+  void Keep(std::string answer) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    answer_ = std::move(answer);
+    ended_.notify_all();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::optional<std::string> answer_;
 };
 
 }  // namespace
@@ -279,12 +296,12 @@ void* lstm_front_offer(void* inbox, const char* message, size_t size, int64_t de
     if (!entry->request) return nullptr;
     const auto recorder = std::make_shared<Recorder>();
     entry->asker = recorder;
-    InboxOf(inbox).Put(std::move(entry));
+    if (!InboxOf(inbox).Put(std::move(entry))) return nullptr;
     return new std::shared_ptr<Recorder>(recorder);
   });
 }
 
 lstm_front_bytes lstm_front_collect(void* offered) {
   const std::unique_ptr<std::shared_ptr<Recorder>> recorder(&Shared<Recorder>(offered));
-  return Guarded([&] { return Copied((*recorder)->answer()); });
+  return Guarded([&] { return Copied((*recorder)->Wait(std::chrono::seconds(60))); });
 }

@@ -86,7 +86,8 @@ LSTM_FRONT_API void lstm_front_call_abandon(void* front, int32_t which, int64_t 
 LSTM_FRONT_API int32_t lstm_front_call_active(void* front, int32_t which, int64_t call);
 LSTM_FRONT_API void lstm_front_call_release(void* front, int32_t which, int64_t call);
 
-// A request without a call, for tests: 1 if the inbox has it now, 0 if it would be Python's. Its answer waits for `collect`.
+// A request without a call, for tests; nullptr if it would be Python's. `collect` waits for its answer, or the message of its
+// error, or for itself if it is handed back, and may be called once.
 LSTM_FRONT_API void* lstm_front_offer(void* inbox, const char* message, size_t size, int64_t deadline_ns,
                                       int64_t now_ns);
 LSTM_FRONT_API lstm_front_bytes lstm_front_collect(void* offered);

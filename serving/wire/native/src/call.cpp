@@ -1,5 +1,6 @@
 #include "call.h"
 
+#include <grpc/grpc.h>
 #include <grpc/support/time.h>
 
 #include <memory>
@@ -86,6 +87,11 @@ void AddMetadata(grpc::ServerContext& context, const Ending& ending, const std::
     context.AddTrailingMetadata(pair.key(), pair.value());
   }
   if (!told && !request_id.empty()) context.AddTrailingMetadata(kRequestIdKey, request_id);
+}
+
+void EndUnread(grpc::ServerContext& context) {
+  grpc_call_cancel_with_status(context.c_call(), GRPC_STATUS_RESOURCE_EXHAUSTED,
+                               "its answers were not read for too long", nullptr);
 }
 
 Ending EndingOf(const Refusal& refusal) {

@@ -31,6 +31,9 @@ void Describe(const grpc::ServerContext& context, int64_t deadline_ns, int64_t b
 grpc::Status StatusOf(const Ending& ending);
 void AddMetadata(grpc::ServerContext& context, const Ending& ending, const std::string& request_id);
 
+// Ends a call whose answers have not been read for too long.
+void EndUnread(grpc::ServerContext& context);
+
 Ending EndingOf(const Refusal& refusal);
 
 grpc::ByteBuffer BufferOf(std::unique_ptr<char[]> content, size_t size);

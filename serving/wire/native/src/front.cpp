@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kAcceptingRequests = 128;  // calls that gRPC may have begun while the thread is busy; more wait inside it
 constexpr int kAcceptingStreams = 32, kAcceptingOthers = 32;
+constexpr std::chrono::seconds kLastEnds{10};  // for calls that were cancelled to be ended by whoever has them
 constexpr char kLagMs[] = "{lag_ms}";  // where a message says how far behind the front is
 constexpr int64_t kMillisecondNs = kNanoseconds / 1000;
 constexpr char kAuthorization[] = "authorization", kTraceParent[] = "traceparent";
@@ -111,7 +112,7 @@ void Front::Stop(double seconds) {
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::duration<double>(seconds)));
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return calls_ == 0; });
+    changed_.wait_for(lock, kLastEnds, [this] { return calls_ == 0; });
   }
   queue->Shutdown();
   if (thread_.joinable()) {

@@ -55,6 +55,14 @@ void GenericCall::Requested(bool ok) {
   }
 }
 
+void GenericCall::Failed(const std::exception& error) noexcept {
+  try {
+    Finish(front_.Fault(error), nullptr);
+  } catch (const std::exception&) {
+    context_.TryCancel();
+  }
+}
+
 void GenericCall::Bridge() {
   bridged_ = true;
   if (!front_.control.Open(shared_from_this(), kMostCalls)) Finish(EndingOf(front_.settings.referrals_full()), nullptr);

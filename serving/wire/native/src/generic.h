@@ -11,6 +11,9 @@ class GenericCall final : public Watcher, public BridgedCall, public Droppable, 
  public:
   explicit GenericCall(Front& front);
 
+  // An exception has met what was done for it, which ends it.
+  void Failed(const std::exception& error) noexcept;
+
   // Of a health watch: how its service is now, and that there will be no more.
   void Tell(int32_t status) override;
   void End() override;
@@ -24,7 +27,7 @@ class GenericCall final : public Watcher, public BridgedCall, public Droppable, 
   void Abandon() override { context_.TryCancel(); }
   bool active() const override { return active_; }
 
-  void Drop() override { context_.TryCancel(); }
+  void Drop() override { EndUnread(context_); }
 
  private:
   void Requested(bool ok);

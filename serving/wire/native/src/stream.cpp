@@ -150,6 +150,14 @@ void StreamCall::Requested(bool ok) {
   GoOn();
 }
 
+void StreamCall::Failed(const std::exception& error) noexcept {
+  try {
+    End(front_.Fault(error));
+  } catch (const std::exception&) {
+    context_.TryCancel();
+  }
+}
+
 void StreamCall::Drain() { End(EndingOf(front_.settings.stream_draining())); }
 
 void StreamCall::Over(bool) {

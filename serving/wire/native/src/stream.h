@@ -53,6 +53,8 @@ class StreamCall final : public BridgedCall, public Droppable, public std::enabl
 
   static void Accept(Front& front);
 
+  // An exception has met what was done for it, which ends it.
+  void Failed(const std::exception& error) noexcept;
   // Reads no more; what is under way is still answered.
   void Drain();
 
@@ -64,7 +66,7 @@ class StreamCall final : public BridgedCall, public Droppable, public std::enabl
   void Abandon() override { context_.TryCancel(); }
   bool active() const override { return active_; }
 
-  void Drop() override { context_.TryCancel(); }
+  void Drop() override { EndUnread(context_); }
 
  private:
   friend class Turn;

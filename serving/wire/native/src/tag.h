@@ -1,6 +1,7 @@
 // What a completion queue gives back.
 #pragma once
 
+#include <exception>
 #include <memory>
 #include <utility>
 
@@ -9,10 +10,10 @@ namespace lstm_front {
 class Tag {
  public:
   virtual ~Tag() = default;
-  virtual void Done(bool ok) = 0;
+  virtual void Done(bool ok) noexcept = 0;
 };
 
-// Calls a member function of an object, which it keeps alive until then.
+// Calls a member function of an object, which it keeps alive until then. What that throws, the object is told (`Failed`).
 template <class Object>
 class MemberTag final : public Tag {
  public:
@@ -25,9 +26,13 @@ class MemberTag final : public Tag {
   }
   // It will not come.
   void Drop() { object_.reset(); }
-  void Done(bool ok) override {
+  void Done(bool ok) noexcept override {
     const std::shared_ptr<Object> object = std::move(object_);
-    (object.get()->*member_)(ok);
+    try {
+      (object.get()->*member_)(ok);
+    } catch (const std::exception& error) {
+      object->Failed(error);
+    }
   }
 
  private:

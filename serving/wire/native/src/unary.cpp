@@ -46,12 +46,16 @@ void UnaryCall::ReadDone(bool ok) {
     Fail(none);
     return;
   }
+  Arrival arrival{context_, BytesOf(request_), deadline_ns_};
+  request_.Clear();
+  taken_ = front_.Take(shared_from_this(), arrival);
+}
+
+void UnaryCall::Failed(const std::exception& error) noexcept {
   try {
-    Arrival arrival{context_, BytesOf(request_), deadline_ns_};
-    request_.Clear();
-    taken_ = front_.Take(shared_from_this(), arrival);
-  } catch (const std::exception& error) {
     Fail(front_.Fault(error));
+  } catch (const std::exception&) {
+    context_.TryCancel();
   }
 }
 

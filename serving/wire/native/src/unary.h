@@ -12,6 +12,8 @@ class UnaryCall final : public Asker, public BridgedCall, public Droppable, publ
 
   // Takes the next call that comes.
   static void Accept(Front& front);
+  // An exception has met what was done for it.
+  void Failed(const std::exception& error) noexcept;
 
   void Answer(Request::Answer answer) override;
   void Fail(const Ending& ending) override;
@@ -27,7 +29,7 @@ class UnaryCall final : public Asker, public BridgedCall, public Droppable, publ
   void Abandon() override { context_.TryCancel(); }
   bool active() const override { return active_; }
 
-  void Drop() override { context_.TryCancel(); }
+  void Drop() override { EndUnread(context_); }
 
  private:
   void Requested(bool ok);

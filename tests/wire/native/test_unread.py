@@ -1,0 +1,57 @@
+"""Clients that do not read, through the native front: what they are owed is bounded, and others do not notice."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import grpc
+import pytest
+
+from serving._proto import open_inference_pb2 as oip
+from serving._proto.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from serving.wire.others import SERVICE_NAME
+from serving.wire.unread import CALL_BYTES
+from tests.support.artefacts import write_lstm
+from tests.support.front import needs_front
+from tests.wire.deaf import Deaf
+from tests.wire.desk import SECONDS
+from tests.wire.test_unread import ANSWER_BYTES, CALLS, request
+from training.local_server import LocalServer
+
+pytestmark = needs_front
+
+MIB = 2**20
+FITTING = MIB // (ANSWER_BYTES + CALL_BYTES)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    models = tmp_path_factory.mktemp("models")
+    write_lstm(models, bidirectional=False)
+    with LocalServer(models, "--wire", "native", "--max-unread-mib", "1", "--max-message-mib", "1") as running:
+        yield running
+
+
+def deaf_to(server: LocalServer, method: str) -> Deaf:
+    port = int(server.address.rpartition(":")[2])
+    return Deaf(port, f"/{SERVICE_NAME}/{method}", request().SerializeToString())
+
+
+def answered(server: LocalServer) -> oip.ModelInferResponse:
+    with grpc.insecure_channel(server.address) as channel:
+        return GRPCInferenceServiceStub(channel).ModelInfer(request(), timeout=SECONDS)
+
+
+@pytest.mark.parametrize("first", ["ModelInfer", "ModelStreamInfer"])
+def test_answers_that_nobody_reads_are_bounded_and_the_oldest_go(server: LocalServer, first: str) -> None:
+    with ExitStack() as connections:
+        deaf = [connections.enter_context(deaf_to(server, first))]
+        answered(server)
+        deaf += [connections.enter_context(deaf_to(server, "ModelInfer")) for _ in range(CALLS)]
+        deaf[0].wait_for_the_end()
+        ended = 0
+        for connection in deaf[1 : CALLS - FITTING]:
+            connection.wait_for_the_end()
+            ended += 1
+
+        assert ended == CALLS - FITTING - 1
+        assert len(answered(server).raw_output_contents[0]) == ANSWER_BYTES
