@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from serving.errors import ArtifactError
 from serving.external_data import check_self_contained
@@ -147,7 +147,7 @@ class Manifest(_Frozen):
     state: State | None = None
     equal_lengths: bool = False
     """True: padding would change answers, so a row may only share a batch with rows of its own length."""
-    input_range: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    input_range: dict[str, tuple[FiniteFloat, FiniteFloat]] = Field(default_factory=dict)
     """Smallest and largest value of each float input on the calibration data, if real data was given."""
     int8: Int8 | None = None
     native: Plan | None = None

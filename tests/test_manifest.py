@@ -56,6 +56,8 @@ def test_a_changed_model_file_is_refused_with_both_checksums(directory: Path) ->
         ({"inputs": [{"name": "x", "datatype": "FP32", "shape": ["batch", 3]}]}, "no input follows time"),
         ({"outputs": [{"name": "x", "datatype": "FP32", "shape": ["batch", 3]}]}, "tensor names must differ"),
         ({"lengths_input": "x"}, "tensor names must differ"),
+        ({"input_range": {"x": [float("-inf"), 1.0]}}, "input_range.x"),
+        ({"input_range": {"x": [0.0, float("nan")]}}, "input_range.x"),
         ({"state": {"input": "x", "output": "next_state", "size": 8}}, "tensor names must differ"),
     ],
 )

@@ -1,7 +1,5 @@
 """A model version as the library checks requests against it."""
 
-import math
-
 from serving._proto import seam_pb2 as seam
 from serving.clock import NANOSECONDS_PER_SECOND
 from serving.manifest import CtcDecoding, Manifest, Tensor
@@ -11,6 +9,8 @@ from serving.wire.outputs import Offer, Output, wire_datatype
 from serving.wire.state import StateToken
 
 MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
+LARGEST = 2**63 - 1
+"""That the library counts to; files may say more, which no request comes up to."""
 
 
 def version_of(manifest: Manifest, policy: Policy) -> seam.Version:
@@ -23,7 +23,7 @@ def version_of(manifest: Manifest, policy: Policy) -> seam.Version:
         lengths_input=manifest.lengths_input or "",
         outputs=[_output(output, manifest) for output in Offer(manifest).all],
         max_rows=policy.max_request_rows,
-        max_steps=policy.max_steps,
+        max_steps=min(policy.max_steps, LARGEST),
         equal_lengths=manifest.equal_lengths,
         clips=policy.out_of_range == "clip",
     )
@@ -33,7 +33,7 @@ def version_of(manifest: Manifest, policy: Policy) -> seam.Version:
         described.state.floats = manifest.state.size
         described.state.identity = token.identity
     if policy.default_timeout_ms is not None:
-        described.default_timeout_ns = policy.default_timeout_ms * MILLISECOND_NS
+        described.default_timeout_ns = min(policy.default_timeout_ms * MILLISECOND_NS, LARGEST)
     return described
 
 
@@ -42,8 +42,8 @@ def _input(tensor: Tensor, calibrated: tuple[float, float] | None) -> seam.Versi
         name=tensor.name, datatype=tensor.datatype, follows_time=tensor.follows_time, tail=_tail(tensor)
     )
     if tensor.vocabulary is not None:
-        described.vocabulary = tensor.vocabulary
-    if calibrated is not None and all(map(math.isfinite, calibrated)):
+        described.vocabulary = min(tensor.vocabulary, LARGEST)
+    if calibrated is not None:
         described.low, described.high = calibrated
     return described
 

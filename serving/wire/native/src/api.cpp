@@ -1,15 +1,15 @@
 #include "api.h"
 
 #include <chrono>
+#include <climits>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <system_error>
-
-#include <google/protobuf/stubs/logging.h>
 
 #include "front.h"
 
@@ -36,6 +36,7 @@ lstm_front_bytes Copied(const std::string& content) {
 template <class Message>
 Message Parsed(const char* content, size_t size) {
   Message message;
+  if (size > INT_MAX) throw std::invalid_argument("no message is so large");
   if (!message.ParseFromArray(content, static_cast<int>(size))) throw std::invalid_argument("not a message");
   return message;
 }
@@ -93,16 +94,21 @@ void* lstm_front_slots_open(int64_t count, int64_t per_client) {
 void lstm_front_slots_close(void* slots) { delete &Shared<Slots>(slots); }
 
 int32_t lstm_front_slots_take(void* slots, const char* client) {
-  return Guarded([&] { return static_cast<int32_t>(Shared<Slots>(slots)->Take(client)); });
+  int32_t taken = Slots::kFull;  // also where an exception has kept it from being taken
+  Guarded([&] { taken = Shared<Slots>(slots)->Take(client); });
+  return taken;
 }
 
-void lstm_front_slots_give_back(void* slots, const char* client) { Shared<Slots>(slots)->GiveBack(client); }
+void lstm_front_slots_give_back(void* slots, const char* client) {
+  Guarded([&] { Shared<Slots>(slots)->GiveBack(client); });
+}
 
-void lstm_front_slots_wait_empty(void* slots, double seconds) { Shared<Slots>(slots)->WaitEmpty(seconds); }
+void lstm_front_slots_wait_empty(void* slots, double seconds) {
+  Guarded([&] { Shared<Slots>(slots)->WaitEmpty(seconds); });
+}
 
 void* lstm_front_open(const char* settings, size_t size, void* slots, lstm_front_certificates certificates,
                       char* message, size_t message_size) {
-  google::protobuf::SetLogHandler(nullptr);  // what is wrong with a client's bytes is told to the client
   try {
     const auto source = [certificates](Certificates& present) {
       lstm_front_bytes written{nullptr, 0};

@@ -5,9 +5,10 @@ namespace lstm_front {
 bool Bridge::Open(const std::shared_ptr<BridgedCall>& call, size_t most) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (closed_ || calls_.size() >= most) return false;
-  call->id = ++last_id_;
-  calls_.emplace(call->id, call);
-  events_.push_back({kNew, call->id, {}});
+  const int64_t id = ++last_id_;
+  call->id = id;
+  calls_.emplace(id, call);
+  events_.push_back({kNew, id, {}});
   came_.notify_one();
   return true;
 }

@@ -1,6 +1,7 @@
 // Calls that Python answers: what happens on them waits in a queue, which a thread of Python's reads.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -27,7 +28,7 @@ class BridgedCall {
   virtual void Abandon() = 0;
   virtual bool active() const = 0;
 
-  int64_t id = 0;
+  std::atomic<int64_t> id{0};  // 0 until the bridge has it; who ends the call may be asking meanwhile
 };
 
 class Bridge {

@@ -1,6 +1,7 @@
 // The front: a gRPC server that reads, checks and answers requests for inference itself, and hands all else to Python.
 #pragma once
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 
@@ -116,6 +117,9 @@ class Front {
   std::unique_ptr<grpc::ServerCompletionQueue> queue;
 
  private:
+  // protobuf would write a line to stderr for a message that is none, which any client could have it do.
+  const google::protobuf::LogSilencer silencer_;
+
   void Run();
   std::shared_ptr<Inbox> Route(const std::string& model, const std::string& version) const;
 

@@ -162,9 +162,9 @@ void GenericCall::ReadDone(bool ok) {
 }
 
 void GenericCall::Send(std::string content) {
-  front_.unread.Add(shared_from_this(), content.size());
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (finishing_) return;
+  if (finishing_) return;  // what is not sent must not be counted: nothing would take it off again
+  front_.unread.Add(shared_from_this(), content.size());
   sending_content_ = BufferOf(content);
   stream_.Write(sending_content_, written_.Of(shared_from_this()));
 }
@@ -181,7 +181,6 @@ void GenericCall::WriteDone(bool) {
 }
 
 void GenericCall::Finish(const Ending& ending, const std::string* content) {
-  if (content != nullptr) front_.unread.Add(shared_from_this(), content->size());
   const std::lock_guard<std::mutex> lock(mutex_);
   FinishLocked(ending, content);
 }
@@ -195,11 +194,12 @@ void GenericCall::FinishLocked(const Ending& ending, const std::string* content)
     return;
   }
   last_ = content->size();
+  front_.unread.Add(shared_from_this(), *last_);
   stream_.WriteAndFinish(BufferOf(*content), grpc::WriteOptions(), StatusOf(ending), finished_.Of(shared_from_this()));
 }
 
 void GenericCall::Finished(bool) {
-  if (last_ != 0) front_.unread.Sent(*this, last_);
+  if (last_) front_.unread.Sent(*this, *last_);
   if (kind_ == kWatch) front_.health.Leave(shared_from_this());
   front_.Count(-1);
 }

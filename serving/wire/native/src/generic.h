@@ -55,7 +55,7 @@ class GenericCall final : public Watcher, public BridgedCall, public Droppable, 
   bool read_ahead_ = false, watching_ = false, sending_ = false, ending_ = false;
   int32_t news_ = -1;  // of what could not be sent yet, the newest
   grpc::ByteBuffer request_, sending_content_;
-  size_t last_ = 0;
+  std::optional<size_t> last_;  // bytes of the last message; an empty one is a message too
   bool finishing_ = false;
 };
 

@@ -32,15 +32,14 @@ void Inbox::Close() {
 
 std::shared_ptr<Asker> Inbox::Cancel(const std::shared_ptr<Entry>& entry) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (!entry->asker) return nullptr;  // it has left
   if (entry->id == 0) {
     pending_.erase(std::find(pending_.begin(), pending_.end(), entry));
     entry->place.reset();
     return std::move(entry->asker);
   }
-  if (live_.count(entry->id) != 0) {
-    cancelled_.push_back(entry->id);
-    if (waiting_ != 0) came_.notify_all();
-  }
+  cancelled_.push_back(entry->id);
+  if (waiting_ != 0) came_.notify_all();
   return nullptr;
 }
 

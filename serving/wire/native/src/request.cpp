@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "monotonic.h"
 
@@ -19,6 +20,7 @@ using inference::ModelInferRequest;
 constexpr int64_t kMicrosecondNs = 1000;
 constexpr int64_t kLargestTimeoutUs = int64_t{1} << 53;
 constexpr int64_t kLowestPriority = 9;
+constexpr size_t kLargestMessage = INT32_MAX - 16;  // of protobuf, with room for what a stream puts around it
 constexpr char kRawContentsTag = (6 << 3) | 2;
 constexpr char kParametersTag = (4 << 3) | 2;
 constexpr char kInferResponseTag = (2 << 3) | 2;
@@ -439,9 +441,13 @@ void Request::BeginAnswer(bool of_stream) {
   const std::string written = head.SerializeAsString();
   const std::string& end = of_stream ? FinalParameter() : std::string();
   size_t size = written.size() + end.size();
-  for (const size_t bytes : sizes) size += 1 + CodedOutputStream::VarintSize64(bytes) + bytes;
+  for (const size_t bytes : sizes) {
+    size += 1 + CodedOutputStream::VarintSize64(bytes) + bytes;
+    if (bytes > kLargestMessage || size > kLargestMessage) throw std::bad_alloc();
+  }
   const std::string prefix = of_stream ? StreamPrefix(size) : std::string();
   answer_size_ = prefix.size() + size;
+  places_.reserve(wanted_.size());
   answer_.reset(new char[answer_size_]());  // zeros: what follows time has them beyond a row's length
   char* next = answer_.get();
   const auto append = [&](const std::string& part) {

@@ -57,7 +57,7 @@ class Request {
   bool Gather(const Span& span, const Batch& batch) const;
   // Copies what was computed of a span to where it will be sent from; other spans may be copied by other threads.
   bool Scatter(const Span& span, const Computed& computed);
-  // Allocates the answer; before the first `Scatter`. Throws std::bad_alloc.
+  // Allocates the answer; before the first `Scatter`. Throws std::bad_alloc, also for one larger than any message.
   void BeginAnswer(bool of_stream);
   bool answering() const { return answer_ != nullptr; }
 

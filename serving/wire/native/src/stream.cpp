@@ -76,6 +76,7 @@ void Turn::Refer(std::string message, bool chosen) {
   chosen_ = chosen;
   referred_ = true;
   front_.Refer(shared_from_this(), [this](const Ending& ending) { Fail(ending); });
+  if (!active()) front_.referrals.Push({Bridge::kGone, id, {}});  // `Cancel` may have come too early to tell
 }
 
 std::string Turn::RequestId() {

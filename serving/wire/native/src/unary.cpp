@@ -100,6 +100,7 @@ void UnaryCall::Refer(std::string message, bool chosen) {
   chosen_ = chosen;
   referred_ = true;
   front_.Refer(shared_from_this(), [this](const Ending& ending) { Fail(ending); });
+  if (!active_) front_.referrals.Push({Bridge::kGone, id, {}});  // `Over` may have come too early to tell
 }
 
 std::string UnaryCall::RequestId() {
