@@ -191,7 +191,7 @@ class AnySequenceOfEvents(RuleBasedStateMachine):
             assert self.flying or not self.live, "live tickets wait for nothing"
         self.counters_are_the_truth()
         assert self.left.keys() == self.admitted
-        assert not self.batcher._ends_ns
+        assert not self.batcher._calls
 
     def waiting(self) -> set[tuple[int, int]]:
         """Name the rows that wait."""
