@@ -15,7 +15,6 @@ Promises, each a property test:
 """
 
 import heapq
-from bisect import insort
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ from serving.batching.forecast import Forecast, Timetable
 from serving.batching.policies import Pick, Policy
 from serving.batching.refused import Refusals
 from serving.batching.tickets import NANOSECONDS, NEVER_NS, Batch, Decision, Refusal, Refused, Row, Span, Ticket
-from serving.batching.waiting import ORDER, Waiting
+from serving.batching.waiting import ORDER, Waiting, merge
 
 PROBE_NS = NANOSECONDS
 """How often an idle model runs a ticket that it believes hopeless, so that a wrong belief is corrected."""
@@ -184,14 +183,14 @@ class Batcher:
         """
         self._calls.pop(batch.spans[0], None)
         self._look_anew()
-        done, again = [], []
+        done, again, real_steps = [], [], 0
         for ticket_id, index, start, stop in batch.spans:
             live = self._live.get(ticket_id)
             if live is None:
                 continue
             row = live.rows[index]
             row.done = row.planned = stop
-            self._live_steps -= stop - start
+            real_steps += stop - start
             if stop < row.length:
                 again.append(row)
                 continue
@@ -200,6 +199,7 @@ class Batcher:
             if not live.unfinished:
                 del self._live[ticket_id]
                 done.append(live.ticket)
+        self._live_steps -= real_steps
         if again:
             self._waiting.add(again)
         return tuple(done)
@@ -257,12 +257,16 @@ class Batcher:
         rows = self._live_rows + len(ticket.lengths)
         rates = self._forecast.rates(rows)
         seconds = rates.work(rows, self._live_steps + sum(ticket.lengths))
-        seconds += rates.alone(max(*ticket.lengths, self._longest_steps))
+        seconds += rates.alone(max(self._longest_steps, *ticket.lengths))
         return self._base_ns(now_ns) + int(seconds * NANOSECONDS) <= deadline_ns
 
     def _base_ns(self, now_ns: int) -> int:
         """Return when the present calls end, the mean over all instances."""
-        return now_ns + sum([max(0, call.end_ns - now_ns) for call in self._calls.values()]) // self._instances
+        left_ns = 0
+        for end_ns, _ in self._calls.values():
+            if end_ns > now_ns:
+                left_ns += end_ns - now_ns
+        return now_ns + left_ns // self._instances
 
     def _timetable_with(self, rows: int, base_ns: int) -> Timetable:
         """Return the timetable for the company that so many more rows make."""
@@ -270,20 +274,16 @@ class Batcher:
         rates = self._forecast.rates(self._live_rows + rows)
         if table is None or table.additions >= MOST_ADDED * self._live_rows or table.slots != rates.slots:
             live, running = list(self._waiting), self._running()
-            for row in running:
-                insort(live, row, key=ORDER)
+            if running:
+                merge(live, running)
             table = self._timetable = Timetable(live, rates, base_ns=base_ns)
             self._longest_steps = max(table.longest_steps, *[row.length - row.done for row in running], 0)
         return table
 
     def _running(self) -> list[Row]:
-        """Return the live rows in the present calls that will have steps left after them."""
-        return [
-            row
-            for call in self._calls.values()
-            for row in call.rows
-            if row.planned < row.length and row.ticket.id in self._live
-        ]
+        """Return the live rows in the present calls that will have steps left after them, most urgent first."""
+        rows = [row for call in self._calls.values() for row in call.rows if row.planned < row.length]
+        return sorted([row for row in rows if row.ticket.id in self._live], key=ORDER)
 
     def _hopeless(self, alone_ns: int, now_ns: int) -> Refused | None:
         if not self._live and now_ns - self._last_probe_ns >= PROBE_NS:
@@ -300,17 +300,20 @@ class Batcher:
 
     def _start(self, pick: Pick, now_ns: int, most_rows: int) -> Batch:
         self._waiting.remove(pick.rows)
-        spans, real_steps = [], 0
+        spans, real_steps, steps = [], 0, pick.steps
         for row in pick.rows:
-            row.planned = min(row.done + pick.steps, row.length)
-            real_steps += row.planned - row.done
-            spans.append(Span(row.ticket.id, row.index, row.done, row.planned))
-        seconds = self._cost.seconds(len(spans), pick.steps, real_steps)
+            start, stop = row.done, row.length
+            if stop - start > steps:
+                stop = start + steps
+            row.planned = stop
+            real_steps += stop - start
+            spans.append(Span(row.ticket.id, row.index, start, stop))
+        seconds = self._cost.seconds(len(spans), steps, real_steps)
         self._calls[spans[0]] = _Call(now_ns + int(seconds * NANOSECONDS), pick.rows)
         self._look_anew()
         return Batch(
             spans=tuple(spans),
-            steps=pick.steps,
+            steps=steps,
             real_steps=real_steps,
             predicted_seconds=seconds,
             company=self._live_rows,

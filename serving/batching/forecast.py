@@ -32,6 +32,7 @@ class Rates(NamedTuple):
         call: seconds that pass in a call beside its steps.
         step: seconds that pass while a batch makes one step.
         chunk: steps of a call.
+        tick: seconds of a call of full chunks, within which a row that waits may become free to run; 0 without chunks.
         slots: rows that run at a time.
         overtaking: rows that may run before a more urgent one.
     """
@@ -41,6 +42,7 @@ class Rates(NamedTuple):
     call: float
     step: float
     chunk: int
+    tick: float
     slots: int
     overtaking: int
 
@@ -53,11 +55,6 @@ class Rates(NamedTuple):
         if self.chunk >= ENDLESS_STEPS:
             return self.call + self.step * steps
         return -(-steps // self.chunk) * self.tick
-
-    @property
-    def tick(self) -> float:
-        """The seconds of a call of full chunks, within which a row that waits may become free to run."""
-        return self.call + self.step * self.chunk if self.chunk < ENDLESS_STEPS else 0.0
 
 
 class Place(NamedTuple):
@@ -161,23 +158,25 @@ class Timetable:
 
     def _strictest_from(self, first: int) -> int:
         """Return when the present calls must end for all rows from a rank on to be in time."""
+        rows, steps, alone, joins_at_once = self._rows, self._steps, self._rates.alone, self._joins_at_once
         least_ns = self._strictest_ns[self._looked_at]
         for rank in range(self._looked_at - 1, first - 1, -1):
-            if self._rows[rank].ticket.deadline_ns != NEVER_NS:
-                latest_ns = self._latest_starts_ns[rank] = self._latest_ns(rank)
-                least_ns = min(least_ns, latest_ns)
+            deadline_ns = rows[rank].ticket.deadline_ns
+            if deadline_ns != NEVER_NS:
+                seconds = alone(steps[rank])
+                if rank >= joins_at_once:
+                    seconds += self._begins[rank] + self._overtaken + self._rates.tick
+                latest_ns = deadline_ns - int(seconds * NANOSECONDS)
+                if latest_ns >= self._base_ns or not self._is_lost(latest_ns, seconds):
+                    self._latest_starts_ns[rank] = latest_ns
+                    least_ns = min(least_ns, latest_ns)
             self._strictest_ns[rank] = least_ns
         self._looked_at = min(self._looked_at, first)
         return self._strictest_ns[first]
 
-    def _latest_ns(self, rank: int) -> int:
-        """Return when the present calls must end for a row to be in time; `NEVER_NS` if that is lost."""
-        deadline_ns = self._rows[rank].ticket.deadline_ns
-        seconds = self._rates.alone(self._steps[rank])
-        if rank >= self._joins_at_once:
-            seconds += self._begins[rank] + self._overtaken + self._rates.tick
-        latest_ns = deadline_ns - int(seconds * NANOSECONDS)
-        return latest_ns if latest_ns + int(GIVEN_UP * seconds * NANOSECONDS) >= self._base_ns else NEVER_NS
+    def _is_lost(self, latest_ns: int, seconds: float) -> bool:
+        """Return whether a row that takes so long, if the present calls end in time, is given up, since they do not."""
+        return latest_ns + int(GIVEN_UP * seconds * NANOSECONDS) < self._base_ns
 
     def _slowed_ns(self, base_ns: int) -> int:
         """Return when the last of those is gone that more company would make late; 0 if there are none."""
@@ -233,13 +232,14 @@ class Forecast:
 
     def _rates_of(self, together: int, now: Coefficients) -> Rates:
         call, step = now.fixed(together), now.per_step(together)
-        slots = together * self._instances
+        chunk, slots = self._policy.chunk_steps(together), together * self._instances
         return Rates(
             per_row=call / slots * self.waste,
             per_step=step / slots * self.waste,
             call=call,
             step=step,
-            chunk=self._policy.chunk_steps(together),
+            chunk=chunk,
+            tick=call + step * chunk if chunk < ENDLESS_STEPS else 0.0,
             slots=slots,
             overtaking=self._policy.overtaking_rows(),
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serving.batching.cost import Coefficients, CostModel
-from serving.batching.tickets import NANOSECONDS, Row, Ticket
+from serving.batching.tickets import NANOSECONDS, NEVER_NS, Row, Ticket
 from serving.batching.waiting import Waiting
 from serving.batching.window import cheapest_group, quickest_group
 
@@ -188,11 +188,13 @@ class WholeSequence(_Uncut):
         group_of = quickest_group if self._cost.padding_free else cheapest_group
         group = group_of(window, self._cost, most_rows)
         self._leave_in_time(group, window[0], now_ns)
-        return Pick(rows=group, steps=max(row.length for row in group))
+        return Pick(rows=group, steps=max([row.length for row in group]))
 
     def _leave_in_time(self, group: list[Row], urgent: Row, now_ns: int) -> None:
         """Drop the longest rows while they would make a member late that could still be in time without them."""
         strictest = min(group, key=lambda row: row.ticket.deadline_ns)
+        if strictest.ticket.deadline_ns == NEVER_NS:
+            return
         seconds_left = (strictest.ticket.deadline_ns - now_ns) / NANOSECONDS
         others = sorted(
             (row for row in group if row is not strictest and row is not urgent), key=lambda row: row.length
@@ -229,7 +231,7 @@ class Fifo(_Uncut):
         """Take the first rows."""
         del now_ns
         rows = waiting.first(most_rows)
-        return Pick(rows=rows, steps=max(row.length for row in rows))
+        return Pick(rows=rows, steps=max([row.length for row in rows]))
 
 
 def latest_start_ns(ticket: Ticket, seconds: float) -> int:

@@ -13,6 +13,13 @@ MOST_BLOCK_ROWS = 512
 ORDER = attrgetter("order")
 
 
+def merge(rows: list[Row], more: Sequence[Row]) -> None:
+    """Put sorted rows, at least one, into sorted ones; looks at those only that the first and the last embrace."""
+    start = bisect_right(rows, more[0].order, key=ORDER)
+    stop = bisect_right(rows, more[-1].order, start, key=ORDER)
+    rows[start:stop] = sorted((*rows[start:stop], *more), key=ORDER)
+
+
 class Waiting:
     """A sorted list of rows in blocks: a change moves the rows of a block at most, never those of the queue.
 
@@ -57,9 +64,7 @@ class Waiting:
             if len(part) == 1:
                 insort_right(block, part[0], key=ORDER)
             else:
-                start = bisect_right(block, part[0].order, key=ORDER)
-                stop = bisect_right(block, part[-1].order, start, key=ORDER)
-                block[start:stop] = sorted((*block[start:stop], *part), key=ORDER)
+                merge(block, part)
             if len(block) > MOST_BLOCK_ROWS:
                 self._cut(number)
         self._count += len(rows)
