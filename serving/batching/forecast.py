@@ -132,8 +132,9 @@ class Timetable:
         key_ns, position = None, bisect(self._rows, last, key=ORDER)
         delayed_ns = base_ns + int((self._work_added(added) + ours) * NANOSECONDS)
         first = bisect(self._rows, min([row.order for row in new]), key=ORDER)
-        if self._strictest_from(first) < delayed_ns:
-            broken = bisect_left(self._strictest_ns, delayed_ns, first) - 1
+        self._look_down_to(first, until_ns=delayed_ns)
+        broken = bisect_left(self._strictest_ns, delayed_ns, max(first, self._looked_at)) - 1
+        if broken >= first:
             if broken >= position:
                 position, last = broken + 1, self._rows[broken].order
             key_ns = last[0] + 1
@@ -156,23 +157,30 @@ class Timetable:
         """Seconds of work that may be done before a more urgent row begins."""
         return self._begins[-1] * min(1.0, self._rates.overtaking / max(1, len(self._rows)))
 
-    def _strictest_from(self, first: int) -> int:
-        """Return when the present calls must end for all rows from a rank on to be in time."""
+    def _look_down_to(self, first: int, *, until_ns: int) -> None:
+        """Find out when the present calls must end for rows to be in time: from the last rank to one that is asked for.
+
+        Args:
+            first: rank.
+            until_ns: where calls must end before it, no more need be known.
+        """
         rows, steps, alone, joins_at_once = self._rows, self._steps, self._rates.alone, self._joins_at_once
-        least_ns = self._strictest_ns[self._looked_at]
-        for rank in range(self._looked_at - 1, first - 1, -1):
+        begins, overtaken = (self._begins, self._overtaken) if len(rows) > joins_at_once else ([], 0.0)
+        strictest_ns, latest_starts_ns = self._strictest_ns, self._latest_starts_ns
+        rank, least_ns = self._looked_at, self._strictest_ns[self._looked_at]
+        while rank > first and least_ns >= until_ns:
+            rank -= 1
             deadline_ns = rows[rank].ticket.deadline_ns
             if deadline_ns != NEVER_NS:
                 seconds = alone(steps[rank])
                 if rank >= joins_at_once:
-                    seconds += self._begins[rank] + self._overtaken + self._rates.tick
+                    seconds += begins[rank] + overtaken + self._rates.tick
                 latest_ns = deadline_ns - int(seconds * NANOSECONDS)
                 if latest_ns >= self._base_ns or not self._is_lost(latest_ns, seconds):
-                    self._latest_starts_ns[rank] = latest_ns
+                    latest_starts_ns[rank] = latest_ns
                     least_ns = min(least_ns, latest_ns)
-            self._strictest_ns[rank] = least_ns
-        self._looked_at = min(self._looked_at, first)
-        return self._strictest_ns[first]
+            strictest_ns[rank] = least_ns
+        self._looked_at = rank
 
     def _is_lost(self, latest_ns: int, seconds: float) -> bool:
         """Return whether a row that takes so long, if the present calls end in time, is given up, since they do not."""
@@ -180,7 +188,8 @@ class Timetable:
 
     def _slowed_ns(self, base_ns: int) -> int:
         """Return when the last of those is gone that more company would make late; 0 if there are none."""
-        if self._strictest_from(0) >= base_ns:
+        self._look_down_to(0, until_ns=-NEVER_NS)
+        if self._strictest_ns[0] >= base_ns:
             return 0
         gone_ns = max(
             row.ticket.deadline_ns - base_ns
