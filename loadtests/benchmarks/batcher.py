@@ -1,8 +1,8 @@
 """What the batcher's own Python costs: `python -m loadtests.benchmarks.batcher [--quick]`.
 
 A batcher is driven as the runner does it, in virtual time and without an engine: tickets of one row of 10 to 200 steps
-are admitted one by one, a poll makes a batch, the batch is finished and learned from. Figures are microseconds of one
-core, of the turn that took the least of them: other programs only ever add to it.
+are admitted one by one, a poll makes a batch, the batch is finished and learned from. Figures are microseconds of CPU,
+of the turn that took the least of them: other programs only ever add to it.
 """
 
 import argparse
@@ -24,7 +24,7 @@ WORKLOADS = (
     *(Workload(policy=policy, live=live, deadlines="overload") for policy in ("stepwise", "whole") for live in LIVE),
     *(Workload(policy="stepwise", live=live, cancelled=0.25) for live in LIVE),
 )
-TICKETS, TURNS = 5_000, 3
+TICKETS, TURNS = 5_000, 5
 QUICK_TICKETS, QUICK_TURNS = 100, 1
 
 

@@ -17,7 +17,7 @@ def merge(rows: list[Row], more: Sequence[Row]) -> None:
     """Put sorted rows, at least one, into sorted ones; looks at those only that the first and the last embrace."""
     start = bisect_right(rows, more[0].order, key=ORDER)
     stop = bisect_right(rows, more[-1].order, start, key=ORDER)
-    rows[start:stop] = sorted((*rows[start:stop], *more), key=ORDER)
+    rows[start:stop] = more if start == stop else sorted((*rows[start:stop], *more), key=ORDER)
 
 
 class Waiting:
