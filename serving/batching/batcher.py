@@ -145,7 +145,7 @@ class Batcher:
         if waiting:
             self._waiting.remove(waiting)
         self._live_rows -= live.unfinished
-        self._live_steps -= sum([row.length - row.done for row in live.rows])
+        self._live_steps -= sum([row.remaining for row in live.rows])
         return True
 
     def drain(self) -> None:
@@ -277,7 +277,7 @@ class Batcher:
             if running:
                 merge(live, running)
             table = self._timetable = Timetable(live, rates, base_ns=base_ns)
-            self._longest_steps = max(table.longest_steps, *[row.length - row.done for row in running], 0)
+            self._longest_steps = max([table.longest_steps, *(row.remaining for row in running)])
         return table
 
     def _running(self) -> list[Row]:

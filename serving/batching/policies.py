@@ -135,7 +135,7 @@ class Stepwise(_LeastSlack):
         """
         del now_ns
         rows = waiting.first(most_rows)
-        remaining = sorted([row.length - row.done for row in rows])
+        remaining = sorted([row.remaining for row in rows])
         limit = min(remaining[-1], self.chunk_steps(len(rows)))
         return Pick(rows=rows, steps=limit if self._steps is not None else self._best_chunk(remaining, limit))
 
@@ -148,8 +148,8 @@ class Stepwise(_LeastSlack):
             if steps != seen:  # equal rows make one and the same chunk
                 seen, chunk = steps, min(steps, limit)
                 real_steps = finished + (count - position) * chunk
-                unpadded = count * chunk - real_steps if self._cost.padding_free else 0
-                rate = real_steps / (call + chunk * step - unpadded * row_step)
+                spared = count * chunk - real_steps if self._cost.padding_free else 0
+                rate = real_steps / (call + chunk * step - spared * row_step)
                 if rate >= best_rate:
                     best, best_rate = chunk, rate
                 if steps >= limit:
