@@ -29,6 +29,10 @@ bench-native: .venv/.installed-demo ## the native INT8 engine against onnxruntim
 bench-replicas: .venv/.installed-test ## replicas behind Envoy: what each brings until the cores are full, what Envoy costs
 	$(BIN)/python -m loadtests.benchmarks.replicas
 
+.PHONY: bench-batcher
+bench-batcher: .venv/.installed-test ## what the batcher's own Python costs per ticket, from 64 to 10,000 tickets
+	$(BIN)/python -m loadtests.benchmarks.batcher
+
 .PHONY: soak
 soak: .venv/.installed-demo ## twenty minutes of mixed traffic on the demo's models: nothing lost, nothing that grows
 	$(BIN)/python -m loadtests.soak --model-repository demo-output/models

@@ -58,6 +58,7 @@ def batch(*lengths: int, most_rows: int = 8, predicted_seconds: float = 0.5) -> 
     return Batch(
         spans=tuple(Span(1, row, 0, steps) for row, steps in enumerate(lengths)),
         steps=max(lengths),
+        real_steps=sum(lengths),
         predicted_seconds=predicted_seconds,
         company=len(lengths),
         most_rows=most_rows,

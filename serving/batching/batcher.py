@@ -15,22 +15,20 @@ Promises, each a property test:
 """
 
 import heapq
-from bisect import insort
-from operator import attrgetter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from serving.batching.cost import CostModel
 from serving.batching.forecast import Forecast, Timetable
 from serving.batching.policies import Pick, Policy
 from serving.batching.refused import Refusals
 from serving.batching.tickets import NANOSECONDS, NEVER_NS, Batch, Decision, Refusal, Refused, Row, Span, Ticket
+from serving.batching.waiting import ORDER, Waiting, merge
 
 PROBE_NS = NANOSECONDS
 """How often an idle model runs a ticket that it believes hopeless, so that a wrong belief is corrected."""
 MOST_ADDED = 1 / 32
 """Of the live rows, how many may be admitted on one timetable: each makes it a little less exact."""
-FEW_ROWS = 8
-"""So many are put into the sorted queue one by one, which is quicker than sorting it."""
-_ORDER = attrgetter("order")
 
 
 class _Live:
@@ -42,6 +40,13 @@ class _Live:
         self.ticket = ticket
         self.rows = rows
         self.unfinished = len(rows)
+
+
+class _Call(NamedTuple):
+    """An engine call under way: when it should end, and its rows, some of whose tickets may have left."""
+
+    end_ns: int
+    rows: Sequence[Row]
 
 
 class Batcher:
@@ -62,12 +67,12 @@ class Batcher:
         self._instances = instances
         self._forecast = Forecast(cost, policy, instances=instances)
         self._live: dict[int, _Live] = {}
-        self._waiting: list[Row] = []  # most urgent first
+        self._waiting = Waiting()
         self._deadlines: list[tuple[int, int]] = []  # heap of (deadline, ticket), also of some that have left
         self._live_rows = 0
         self._live_steps = 0
         self._longest_steps = 0  # of a live row, at most
-        self._ends_ns: dict[Span, int] = {}  # of the present calls, by their first span
+        self._calls: dict[Span, _Call] = {}  # the present ones, by their first span
         self._timetable: Timetable | None = None
         self._refusals = Refusals()
         self._last_probe_ns = -PROBE_NS
@@ -110,10 +115,15 @@ class Batcher:
 
     def admit(self, ticket: Ticket, *, now_ns: int) -> Refused | None:
         """Take the ticket, or say why not; a refused ticket is not kept."""
-        rows = [Row(ticket, index, self._policy.key_ns(ticket, steps)) for index, steps in enumerate(ticket.lengths)]
-        refused = self._refusal(ticket, rows, now_ns)
+        refused = self._refusal_at_sight(ticket, now_ns)
         if refused is not None:
             return refused
+        key_ns = self._policy.key_ns
+        rows = [Row(ticket, index, key_ns(ticket, steps)) for index, steps in enumerate(ticket.lengths)]
+        if not self._all_in_time(ticket, now_ns):
+            refused = self._lateness(ticket, rows, now_ns)
+            if refused is not None:
+                return refused
         self._live[ticket.id] = _Live(ticket, rows)
         self._live_rows += len(rows)
         self._live_steps += sum(ticket.lengths)
@@ -122,7 +132,7 @@ class Batcher:
         self._longest_steps = max(self._longest_steps, *ticket.lengths)
         if self._timetable is not None:
             self._timetable.add(rows)
-        self._wait(rows)
+        self._waiting.add(rows)
         return None
 
     def cancel(self, ticket_id: int) -> bool:
@@ -131,9 +141,11 @@ class Batcher:
         if live is None:
             return False
         self._look_anew()
-        self._waiting = [row for row in self._waiting if row.ticket.id != ticket_id]
+        waiting = [row for row in live.rows if row.done == row.planned < row.length]
+        if waiting:
+            self._waiting.remove(waiting)
         self._live_rows -= live.unfinished
-        self._live_steps -= sum(row.remaining for row in live.rows)
+        self._live_steps -= sum([row.remaining for row in live.rows])
         return True
 
     def drain(self) -> None:
@@ -169,25 +181,27 @@ class Batcher:
         Args:
             batch: from `poll`; spans of tickets that left meanwhile are ignored.
         """
-        self._ends_ns.pop(batch.spans[0], None)
+        self._calls.pop(batch.spans[0], None)
         self._look_anew()
-        done, again = [], []
-        for span in batch.spans:
-            live = self._live.get(span.ticket)
+        done, again, real_steps = [], [], 0
+        for ticket_id, index, start, stop in batch.spans:
+            live = self._live.get(ticket_id)
             if live is None:
                 continue
-            row = live.rows[span.row]
-            row.done = row.planned = span.stop
-            self._live_steps -= span.stop - span.start
-            if row.done < row.length:
+            row = live.rows[index]
+            row.done = row.planned = stop
+            real_steps += stop - start
+            if stop < row.length:
                 again.append(row)
                 continue
             self._live_rows -= 1
             live.unfinished -= 1
             if not live.unfinished:
-                del self._live[span.ticket]
+                del self._live[ticket_id]
                 done.append(live.ticket)
-        self._wait(again)
+        self._live_steps -= real_steps
+        if again:
+            self._waiting.add(again)
         return tuple(done)
 
     def learn(self, batch: Batch, *, seconds: float) -> None:
@@ -201,14 +215,14 @@ class Batcher:
         self._forecast.ran(batch)
         self._look_anew()
 
-    def _refusal(self, ticket: Ticket, rows: list[Row], now_ns: int) -> Refused | None:
+    def _refusal_at_sight(self, ticket: Ticket, now_ns: int) -> Refused | None:
         if self._draining:
             return Refused(why=Refusal.DRAINING)
         if ticket.deadline_ns <= now_ns:
             return Refused(why=Refusal.DEADLINE_PASSED)
-        if len(self._waiting) + len(rows) > self._max_queue_rows:
+        if len(self._waiting) + len(ticket.lengths) > self._max_queue_rows:
             return Refused(why=Refusal.QUEUE_FULL, retry_ns=int(self.backlog_seconds * NANOSECONDS))
-        return None if self._all_in_time(ticket, now_ns) else self._lateness(ticket, rows, now_ns)
+        return None
 
     def _lateness(self, ticket: Ticket, rows: list[Row], now_ns: int) -> Refused | None:
         alone_ns = int(self._forecast.seconds_alone(max(ticket.lengths)) * NANOSECONDS)
@@ -240,25 +254,36 @@ class Batcher:
         deadline_ns = min(ticket.deadline_ns, self.next_deadline_ns)
         if deadline_ns == NEVER_NS:
             return True
-        rates = self._forecast.rates(self._live_rows + ticket.rows)
-        longest = max(*ticket.lengths, self._longest_steps)
-        everything = rates.work(self._live_rows + ticket.rows, self._live_steps + sum(ticket.lengths))
-        return self._base_ns(now_ns) + int((everything + rates.alone(longest)) * NANOSECONDS) <= deadline_ns
+        rows = self._live_rows + len(ticket.lengths)
+        rates = self._forecast.rates(rows)
+        seconds = rates.work(rows, self._live_steps + sum(ticket.lengths))
+        seconds += rates.alone(max(self._longest_steps, *ticket.lengths))
+        return self._base_ns(now_ns) + int(seconds * NANOSECONDS) <= deadline_ns
 
     def _base_ns(self, now_ns: int) -> int:
         """Return when the present calls end, the mean over all instances."""
-        return now_ns + sum(max(0, end_ns - now_ns) for end_ns in self._ends_ns.values()) // self._instances
+        left_ns = 0
+        for end_ns, _ in self._calls.values():
+            if end_ns > now_ns:
+                left_ns += end_ns - now_ns
+        return now_ns + left_ns // self._instances
 
     def _timetable_with(self, rows: int, base_ns: int) -> Timetable:
         """Return the timetable for the company that so many more rows make."""
         table = self._timetable
         rates = self._forecast.rates(self._live_rows + rows)
         if table is None or table.additions >= MOST_ADDED * self._live_rows or table.slots != rates.slots:
-            live = [row for each in self._live.values() for row in each.rows if row.planned < row.length]
-            live.sort(key=_ORDER)
-            self._longest_steps = max((row.length - row.done for row in live), default=0)
+            live, running = list(self._waiting), self._running()
+            if running:
+                merge(live, running)
             table = self._timetable = Timetable(live, rates, base_ns=base_ns)
+            self._longest_steps = max([table.longest_steps, *(row.remaining for row in running)])
         return table
+
+    def _running(self) -> list[Row]:
+        """Return the live rows in the present calls that will have steps left after them, most urgent first."""
+        rows = [row for call in self._calls.values() for row in call.rows if row.planned < row.length]
+        return sorted([row for row in rows if row.ticket.id in self._live], key=ORDER)
 
     def _hopeless(self, alone_ns: int, now_ns: int) -> Refused | None:
         if not self._live and now_ns - self._last_probe_ns >= PROBE_NS:
@@ -273,26 +298,23 @@ class Batcher:
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (ticket.deadline_ns, ticket.id))
 
-    def _wait(self, rows: list[Row]) -> None:
-        if len(rows) > FEW_ROWS:
-            self._waiting += rows
-            self._waiting.sort(key=_ORDER)
-            return
-        for row in rows:
-            insort(self._waiting, row, key=_ORDER)
-
     def _start(self, pick: Pick, now_ns: int, most_rows: int) -> Batch:
-        chosen = set(map(id, pick.rows))
-        self._waiting = [row for row in self._waiting if id(row) not in chosen]
+        self._waiting.remove(pick.rows)
+        spans, real_steps, steps = [], 0, pick.steps
         for row in pick.rows:
-            row.planned = min(row.done + pick.steps, row.length)
-        spans = tuple(Span(row.ticket.id, row.index, row.done, row.planned) for row in pick.rows)
-        seconds = self._cost.seconds(len(spans), pick.steps, sum(span.stop - span.start for span in spans))
-        self._ends_ns[spans[0]] = now_ns + int(seconds * NANOSECONDS)
+            start, stop = row.done, row.length
+            if stop - start > steps:
+                stop = start + steps
+            row.planned = stop
+            real_steps += stop - start
+            spans.append(Span(row.ticket.id, row.index, start, stop))
+        seconds = self._cost.seconds(len(spans), steps, real_steps)
+        self._calls[spans[0]] = _Call(now_ns + int(seconds * NANOSECONDS), pick.rows)
         self._look_anew()
         return Batch(
-            spans=spans,
-            steps=pick.steps,
+            spans=tuple(spans),
+            steps=steps,
+            real_steps=real_steps,
             predicted_seconds=seconds,
             company=self._live_rows,
             most_rows=most_rows,

@@ -56,19 +56,21 @@ class _Equations:
     """Sums of the weighted normal equations of four unknowns."""
 
     def __init__(self) -> None:
-        self.sums = [[0.0] * 5 for _ in UNITS]
-        """Row i: the products of feature i with all four, then with the seconds."""
+        self.sums = [0.0] * 20
+        """Of each feature in turn: its products with all four, then with the seconds."""
 
-    def fade(self, factor: float) -> None:
-        self.sums = [[each * factor for each in row] for row in self.sums]
-
-    def add(self, call: Sequence[int], seconds: float, weight: float) -> None:
-        features = [value / unit for value, unit in zip(call, UNITS, strict=True)]
-        for row, feature in zip(self.sums, features, strict=True):
+    def add(self, call: Sequence[int], seconds: float, weight: float, *, fade: float = 1.0) -> None:
+        """Add a call, and leave a part `fade` of the weight of those before it."""
+        one, rows, steps, area = features = [value / unit for value, unit in zip(call, UNITS, strict=True)]
+        sums, at = self.sums, 0
+        for feature in features:
             scaled = weight * feature
-            for column, other in enumerate(features):
-                row[column] += scaled * other
-            row[4] += scaled * seconds
+            sums[at] = sums[at] * fade + scaled * one
+            sums[at + 1] = sums[at + 1] * fade + scaled * rows
+            sums[at + 2] = sums[at + 2] * fade + scaled * steps
+            sums[at + 3] = sums[at + 3] * fade + scaled * area
+            sums[at + 4] = sums[at + 4] * fade + scaled * seconds
+            at += 5
 
 
 class CostModel:
@@ -114,9 +116,8 @@ class CostModel:
         area = self._area(rows, steps, real_steps)
         predicted = self.coefficients().seconds(rows, steps, area)
         error = seconds / predicted - 1.0
-        self._recent.fade(1.0 - 1.0 / MEMORY_CALLS)
-        weight = _clipped(error) / error if error else 1.0
-        self._recent.add((1, rows, steps, area), seconds / self._pace, weight * (self._pace / predicted) ** 2)
+        weight = (_clipped(error) / error if error else 1.0) * (self._pace / predicted) ** 2
+        self._recent.add((1, rows, steps, area), seconds / self._pace, weight, fade=1.0 - 1.0 / MEMORY_CALLS)
         at_load = predicted if self._at_load is None else self._pace * self._at_load.seconds(rows, steps, area)
         pace = self._pace * (1.0 + _clipped(seconds / at_load - 1.0) / PACE_CALLS)
         self._pace = max(PACES[0], min(PACES[1], pace))
@@ -139,15 +140,13 @@ class CostModel:
 
     def _fit(self) -> Coefficients:
         """Solve for non-negative coefficients: drop the most negative one and solve again (active set)."""
-        equations = [
-            [anchor + recent for anchor, recent in zip(*rows, strict=True)]
-            for rows in zip(self._anchors.sums, self._recent.sums, strict=True)
-        ]
-        free = list(range(len(UNITS)))
-        solution = _solve(equations, free)
+        equations = [anchor + recent for anchor, recent in zip(self._anchors.sums, self._recent.sums, strict=True)]
+        for diagonal in range(0, 20, 6):
+            equations[diagonal] *= 1.0 + RIDGE
+        solution = _solve(equations)
         while min(solution) < 0.0:
-            free.remove(solution.index(min(solution)))
-            solution = _solve(equations, free)
+            _drop(solution.index(min(solution)), equations)
+            solution = _solve(equations)
         call, row, step, row_step = (self._pace * value / unit for value, unit in zip(solution, UNITS, strict=True))
         return Coefficients(
             call=max(call, FLOOR_SECONDS), row=row, step=step, row_step=max(row_step, FLOOR_ROW_STEP_SECONDS)
@@ -158,21 +157,34 @@ def _clipped(error: float) -> float:
     return max(-OUTLIER_RATIO, min(OUTLIER_RATIO, error))
 
 
-def _solve(equations: Sequence[Sequence[float]], free: Sequence[int]) -> list[float]:
-    """Solve the rows and columns in `free` by elimination with a slight ridge; the other unknowns are zero."""
-    size = len(free)
-    rows = [[equations[i][j] * (1.0 + RIDGE * (i == j)) for j in free] + [equations[i][4]] for i in free]
-    for pivot in range(size):
-        divisor = rows[pivot][pivot]
-        for below in range(pivot + 1, size):
-            factor = rows[below][pivot] / divisor
-            for column in range(pivot, size + 1):
-                rows[below][column] -= factor * rows[pivot][column]
-    found = [0.0] * size
-    for pivot in reversed(range(size)):
-        known = sum(rows[pivot][column] * found[column] for column in range(pivot + 1, size))
-        found[pivot] = (rows[pivot][size] - known) / rows[pivot][pivot]
-    solution = [0.0] * len(UNITS)
-    for index, value in zip(free, found, strict=True):
-        solution[index] = value
-    return solution
+def _drop(unknown: int, equations: list[float]) -> None:
+    """Make an unknown zero, whatever the others are."""
+    equations[unknown::5] = [0.0] * 4
+    equations[5 * unknown : 5 * unknown + 5] = [0.0] * 5
+    equations[6 * unknown] = 1.0
+
+
+def _solve(equations: Sequence[float]) -> list[float]:
+    """Solve by elimination, which is written out because it runs after every engine call.
+
+    Args:
+        equations: four, of each its four factors and what they add up to.
+    """
+    a0, a1, a2, a3, at, b0, b1, b2, b3, bt, c0, c1, c2, c3, ct, d0, d1, d2, d3, dt = equations
+    ratio = b0 / a0
+    b1, b2, b3, bt = b1 - ratio * a1, b2 - ratio * a2, b3 - ratio * a3, bt - ratio * at
+    ratio = c0 / a0
+    c1, c2, c3, ct = c1 - ratio * a1, c2 - ratio * a2, c3 - ratio * a3, ct - ratio * at
+    ratio = d0 / a0
+    d1, d2, d3, dt = d1 - ratio * a1, d2 - ratio * a2, d3 - ratio * a3, dt - ratio * at
+    ratio = c1 / b1
+    c2, c3, ct = c2 - ratio * b2, c3 - ratio * b3, ct - ratio * bt
+    ratio = d1 / b1
+    d2, d3, dt = d2 - ratio * b2, d3 - ratio * b3, dt - ratio * bt
+    ratio = d2 / c2
+    d3, dt = d3 - ratio * c3, dt - ratio * ct
+    fourth = dt / d3
+    third = (ct - c3 * fourth) / c2
+    second = (bt - (b2 * third + b3 * fourth)) / b1
+    first = (at - (a1 * second + a2 * third + a3 * fourth)) / a0
+    return [first, second, third, fourth]

@@ -7,11 +7,14 @@ are (the bound of list scheduling: Graham, "Bounds on Multiprocessing Timing Ano
 
 from bisect import bisect, bisect_left
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
 from serving.batching.cost import Coefficients, CostModel
 from serving.batching.policies import ENDLESS_STEPS, Policy
 from serving.batching.tickets import NANOSECONDS, NEVER_NS, Batch, Order, Row, Ticket
+from serving.batching.waiting import ORDER
 
 MEMORY_CALLS = 32
 """A call weighs 1/e of the newest after as many calls."""
@@ -29,6 +32,7 @@ class Rates(NamedTuple):
         call: seconds that pass in a call beside its steps.
         step: seconds that pass while a batch makes one step.
         chunk: steps of a call.
+        tick: seconds of a call of full chunks, within which a row that waits may become free to run; 0 without chunks.
         slots: rows that run at a time.
         overtaking: rows that may run before a more urgent one.
     """
@@ -38,6 +42,7 @@ class Rates(NamedTuple):
     call: float
     step: float
     chunk: int
+    tick: float
     slots: int
     overtaking: int
 
@@ -50,11 +55,6 @@ class Rates(NamedTuple):
         if self.chunk >= ENDLESS_STEPS:
             return self.call + self.step * steps
         return -(-steps // self.chunk) * self.tick
-
-    @property
-    def tick(self) -> float:
-        """The seconds of a call of full chunks, within which a row that waits may become free to run."""
-        return self.call + self.step * self.chunk if self.chunk < ENDLESS_STEPS else 0.0
 
 
 class Place(NamedTuple):
@@ -87,25 +87,33 @@ class Timetable:
         """
         self.slots = rates.slots
         self._rates = rates
+        self._base_ns = base_ns
         self._joins_at_once = rates.slots if rates.chunk < ENDLESS_STEPS else 0
-        self._orders = [row.order for row in rows]
-        self._deadlines_ns = [row.ticket.deadline_ns for row in rows]
-        self._begins = [0.0]
-        for row in rows:
-            self._begins.append(self._begins[-1] + rates.work(1, row.length - row.planned))
-        self._overtaken = self._begins[-1] * min(1.0, rates.overtaking / max(1, len(rows)))
-        self._latest_starts_ns = [self._latest_ns(rank, row, base_ns) for rank, row in enumerate(rows)]
-        self._strictest_ns = _least_from_each(self._latest_starts_ns)
-        self._added: list[Row] = []
+        self._rows = rows
+        self._steps = [row.length - row.planned for row in rows]
+        self._latest_starts_ns = [NEVER_NS] * len(rows)
+        self._strictest_ns = [NEVER_NS] * (len(rows) + 1)
+        self._looked_at = len(rows)
+        """From this rank on the two above are what they should be: most tickets join near the end."""
+        self._added_orders: list[Order] = []  # ascending
+        self._added_steps: list[int] = []
+
+    @property
+    def longest_steps(self) -> int:
+        """The most steps that a row makes from when the present calls end; 0 without rows."""
+        return max(self._steps, default=0)
 
     @property
     def additions(self) -> int:
         """Rows added since it was made."""
-        return len(self._added)
+        return len(self._added_orders)
 
     def add(self, rows: Sequence[Row]) -> None:
         """Note rows that were admitted."""
-        self._added += rows
+        for row in rows:
+            rank = bisect(self._added_orders, row.order)
+            self._added_orders.insert(rank, row.order)
+            self._added_steps.insert(rank, row.length)
 
     def place(self, new: Sequence[Row], *, base_ns: int) -> Place:
         """Return where in the queue the rows of a ticket break no deadline that was kept so far, and what that costs.
@@ -115,51 +123,84 @@ class Timetable:
             base_ns: when the present calls end.
         """
         rates = self._rates
-        ours = rates.work(len(new), sum(row.length for row in new))
-        alone = rates.alone(max(row.length for row in new))
-        if len(self._orders) + len(self._added) + len(new) <= self._joins_at_once:
+        alone = rates.alone(max([row.length for row in new]))
+        added, last = len(self._added_orders), max([row.order for row in new])
+        if len(self._rows) + added + len(new) <= self._joins_at_once:
             late_ns = _late_ns(new[0].ticket, base_ns, alone)
             return Place(key_ns=None, late_ns=late_ns, away_ns=self._slowed_ns(base_ns))
-        key_ns, last = None, max(row.order for row in new)
-        position, added = bisect(self._orders, last), self._work_added(None)
-        delayed_ns = base_ns + int((added + ours) * NANOSECONDS)
-        if self._strictest_ns[bisect(self._orders, min(row.order for row in new))] < delayed_ns:
-            broken = bisect_left(self._strictest_ns, delayed_ns) - 1
+        ours = rates.work(len(new), sum([row.length for row in new]))
+        key_ns, position = None, bisect(self._rows, last, key=ORDER)
+        delayed_ns = base_ns + int((self._work_added(added) + ours) * NANOSECONDS)
+        first = bisect(self._rows, min([row.order for row in new]), key=ORDER)
+        self._look_down_to(first, until_ns=delayed_ns)
+        broken = bisect_left(self._strictest_ns, delayed_ns, max(first, self._looked_at)) - 1
+        if broken >= first:
             if broken >= position:
-                position, last = broken + 1, self._orders[broken]
+                position, last = broken + 1, self._rows[broken].order
             key_ns = last[0] + 1
             last = (key_ns, *last[1:])
         begin = 0.0
-        if position + len(self._added) + len(new) > self._joins_at_once:
-            begin = self._begins[position] + self._overtaken + rates.tick + self._work_added(last)
+        if position + added + len(new) > self._joins_at_once:
+            begin = self._begins[position] + self._overtaken + rates.tick
+            begin += self._work_added(bisect_left(self._added_orders, last))
             begin += ours if len(new) > 1 else 0.0
         return Place(key_ns=key_ns, late_ns=_late_ns(new[0].ticket, base_ns, begin + alone))
 
-    def _latest_ns(self, rank: int, row: Row, base_ns: int) -> int:
-        """Return when the present calls must end for the row to be in time; `NEVER_NS` if that is lost, or needless."""
-        if row.ticket.deadline_ns == NEVER_NS:
-            return NEVER_NS
-        seconds = self._rates.alone(row.length - row.planned)
-        if rank >= self._joins_at_once:
-            seconds += self._begins[rank] + self._overtaken + self._rates.tick
-        latest_ns = row.ticket.deadline_ns - int(seconds * NANOSECONDS)
-        return latest_ns if latest_ns + int(GIVEN_UP * seconds * NANOSECONDS) >= base_ns else NEVER_NS
+    @cached_property
+    def _begins(self) -> list[float]:
+        """Seconds of work before each row, and one more: all of it."""
+        works = {steps: self._rates.work(1, steps) for steps in set(self._steps)}
+        return list(accumulate([works[steps] for steps in self._steps], initial=0.0))
+
+    @cached_property
+    def _overtaken(self) -> float:
+        """Seconds of work that may be done before a more urgent row begins."""
+        return self._begins[-1] * min(1.0, self._rates.overtaking / max(1, len(self._rows)))
+
+    def _look_down_to(self, first: int, *, until_ns: int) -> None:
+        """Find out when the present calls must end for rows to be in time: from the last rank to one that is asked for.
+
+        Args:
+            first: rank.
+            until_ns: where calls must end before it, no more need be known.
+        """
+        rows, steps, alone, joins_at_once = self._rows, self._steps, self._rates.alone, self._joins_at_once
+        begins, overtaken = (self._begins, self._overtaken) if len(rows) > joins_at_once else ([], 0.0)
+        strictest_ns, latest_starts_ns = self._strictest_ns, self._latest_starts_ns
+        rank, least_ns = self._looked_at, self._strictest_ns[self._looked_at]
+        while rank > first and least_ns >= until_ns:
+            rank -= 1
+            deadline_ns = rows[rank].ticket.deadline_ns
+            if deadline_ns != NEVER_NS:
+                seconds = alone(steps[rank])
+                if rank >= joins_at_once:
+                    seconds += begins[rank] + overtaken + self._rates.tick
+                latest_ns = deadline_ns - int(seconds * NANOSECONDS)
+                if latest_ns >= self._base_ns or not self._is_lost(latest_ns, seconds):
+                    latest_starts_ns[rank] = latest_ns
+                    least_ns = min(least_ns, latest_ns)
+            strictest_ns[rank] = least_ns
+        self._looked_at = rank
+
+    def _is_lost(self, latest_ns: int, seconds: float) -> bool:
+        """Return whether a row that takes so long, if the present calls end in time, is given up, since they do not."""
+        return latest_ns + int(GIVEN_UP * seconds * NANOSECONDS) < self._base_ns
 
     def _slowed_ns(self, base_ns: int) -> int:
         """Return when the last of those is gone that more company would make late; 0 if there are none."""
+        self._look_down_to(0, until_ns=-NEVER_NS)
         if self._strictest_ns[0] >= base_ns:
             return 0
         gone_ns = max(
-            deadline_ns - base_ns
-            for deadline_ns, latest_ns in zip(self._deadlines_ns, self._latest_starts_ns, strict=True)
+            row.ticket.deadline_ns - base_ns
+            for row, latest_ns in zip(self._rows, self._latest_starts_ns, strict=True)
             if latest_ns < base_ns
         )
         return max(0, gone_ns)  # deadlines may have come since this was made, and their tickets not have been let go
 
-    def _work_added(self, before: Order | None) -> float:
-        """Return the work of rows added that are more urgent, of all with None."""
-        rows = [row.length for row in self._added if before is None or row.order < before]
-        return self._rates.work(len(rows), sum(rows))
+    def _work_added(self, rank: int) -> float:
+        """Return the work of so many of the rows added, the most urgent ones."""
+        return self._rates.work(rank, sum(self._added_steps[:rank]))
 
 
 class Forecast:
@@ -200,13 +241,14 @@ class Forecast:
 
     def _rates_of(self, together: int, now: Coefficients) -> Rates:
         call, step = now.fixed(together), now.per_step(together)
-        slots = together * self._instances
+        chunk, slots = self._policy.chunk_steps(together), together * self._instances
         return Rates(
             per_row=call / slots * self.waste,
             per_step=step / slots * self.waste,
             call=call,
             step=step,
-            chunk=self._policy.chunk_steps(together),
+            chunk=chunk,
+            tick=call + step * chunk if chunk < ENDLESS_STEPS else 0.0,
             slots=slots,
             overtaking=self._policy.overtaking_rows(),
         )
@@ -214,14 +256,6 @@ class Forecast:
     def seconds_alone(self, steps: int) -> float:
         """Return the seconds of one row on an idle engine."""
         return self._cost.seconds(1, steps)
-
-
-def _least_from_each(values: Sequence[int]) -> list[int]:
-    """Return for each position the least of the values from there on; one more, `NEVER_NS`, for the end."""
-    least = [NEVER_NS] * (len(values) + 1)
-    for position in reversed(range(len(values))):
-        least[position] = min(values[position], least[position + 1])
-    return least
 
 
 def _late_ns(ticket: Ticket, base_ns: int, seconds: float) -> int:

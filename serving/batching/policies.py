@@ -4,12 +4,14 @@ A policy sees the waiting rows, most urgent first, and picks some. It never wait
 least, and always the most urgent one, so that nobody starves.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from serving.batching.cost import Coefficients, CostModel
-from serving.batching.tickets import NANOSECONDS, Row, Ticket
+from serving.batching.tickets import NANOSECONDS, NEVER_NS, Row, Ticket
+from serving.batching.waiting import Waiting
 from serving.batching.window import cheapest_group, quickest_group
 
 KNEE = 0.8
@@ -50,11 +52,44 @@ class Policy(Protocol):
     def overtaking_rows(self) -> int:
         """Return how many rows may run before a more urgent one does."""
 
-    def pick(self, waiting: Sequence[Row], *, most_rows: int, now_ns: int) -> Pick:
-        """Pick from the waiting rows (at least one, most urgent first) `most_rows` at most."""
+    def pick(self, waiting: Waiting, *, most_rows: int, now_ns: int) -> Pick:
+        """Pick from the waiting rows, at least one, `most_rows` at most."""
 
 
-class Stepwise:
+class _LeastSlack(ABC):
+    """The order of the latest start, in terms that are made anew when the cost model has learned."""
+
+    def __init__(self, cost: CostModel, max_rows: int | None) -> None:
+        self._cost = cost
+        self._max_rows = max_rows
+        self._known: Coefficients | None = None
+        self._most_rows = 1
+        self._full_call = 0.0
+        self._full_step = 0.0
+
+    def key_ns(self, ticket: Ticket, steps: int) -> int:
+        """Return the least slack's order (see `latest_start_ns`)."""
+        if self._cost.coefficients() is not self._known:
+            self._look_anew()
+        return latest_start_ns(ticket, self._full_call + steps * self._full_step)
+
+    def most_rows(self) -> int:
+        """Return the rows of a call that the costs ask for, unless they are set."""
+        if self._cost.coefficients() is not self._known:
+            self._look_anew()
+        return self._most_rows
+
+    def _look_anew(self) -> None:
+        now = self._known = self._cost.coefficients()
+        self._most_rows = self._rows_for(now) if self._max_rows is None else self._max_rows
+        self._full_call, self._full_step = now.fixed(self._most_rows), now.per_step(self._most_rows)
+
+    @abstractmethod
+    def _rows_for(self, now: Coefficients) -> int:
+        """Return the rows that a call should have at most."""
+
+
+class Stepwise(_LeastSlack):
     """Chunks of steps for models that carry their state: rows join and leave a running batch at every chunk's edge.
 
     Source: cellular batching (Gao et al., "Low Latency RNN Inference with Cellular Batching", EuroSys 2018).
@@ -71,27 +106,12 @@ class Stepwise:
             max_rows: rows of a call; None takes as many as the tick has time for, and as pay in any case.
             steps: of every chunk; None takes as many as the tick has time for.
         """
-        self._cost = cost
+        super().__init__(cost, max_rows)
         self._tick_seconds = tick_seconds
-        self._known: Coefficients | None = None
-        self._most_rows = 1
-        self._max_rows = max_rows
         self._steps = steps
 
-    def key_ns(self, ticket: Ticket, steps: int) -> int:
-        """Return the least slack's order (see `latest_start_ns`)."""
-        return latest_start_ns(ticket, self._cost.seconds(self.most_rows(), steps))
-
-    def most_rows(self) -> int:
-        """Return the rows that the tick has time for at short chunks, but no fewer than pay."""
-        if self._max_rows is not None:
-            return self._max_rows
-        now = self._cost.coefficients()
-        if now is not self._known:
-            self._known, self._most_rows = now, self._rows_for(now)
-        return self._most_rows
-
     def _rows_for(self, now: Coefficients) -> int:
+        """Return the rows that the tick has time for at short chunks, but no fewer than pay."""
         seconds_left = self._tick_seconds - now.call - LEAST_CHUNK_STEPS * now.step
         in_time = seconds_left / (now.row + LEAST_CHUNK_STEPS * now.row_step)
         return max(1, min(LARGEST_AUTO_ROWS, int(max(in_time, _knee_rows(now)))))
@@ -107,50 +127,47 @@ class Stepwise:
         """Return none: the most urgent rows run."""
         return 0
 
-    def pick(self, waiting: Sequence[Row], *, most_rows: int, now_ns: int) -> Pick:
+    def pick(self, waiting: Waiting, *, most_rows: int, now_ns: int) -> Pick:
         """Take the most urgent rows, and the chunk that gets most real steps done per second.
 
         A chunk that ends where a short row ends wastes nothing on that row, but costs a call of its own: the cost model
         weighs the two, and knows whether the short row's padding costs anything.
         """
         del now_ns
-        rows = waiting[:most_rows]
-        longest = max(row.remaining for row in rows)
-        limit = min(longest, self.chunk_steps(len(rows)))
-        return Pick(rows=rows, steps=limit if self._steps is not None else self._best_chunk(rows, limit))
+        rows = waiting.first(most_rows)
+        remaining = sorted([row.remaining for row in rows])
+        limit = min(remaining[-1], self.chunk_steps(len(rows)))
+        return Pick(rows=rows, steps=limit if self._steps is not None else self._best_chunk(remaining, limit))
 
-    def _best_chunk(self, rows: Sequence[Row], limit: int) -> int:
-        remaining = sorted(row.remaining for row in rows)
-        best, best_rate, finished = limit, 0.0, 0
+    def _best_chunk(self, remaining: Sequence[int], limit: int) -> int:
+        """Return the best chunk up to a limit for rows of ascending numbers of steps."""
+        now, count = self._cost.coefficients(), len(remaining)
+        call, step, row_step = now.fixed(count), now.per_step(count), now.row_step
+        best, best_rate, finished, seen = limit, 0.0, 0, 0
         for position, steps in enumerate(remaining):
-            chunk = min(steps, limit)
-            real_steps = finished + (len(rows) - position) * chunk
-            rate = real_steps / self._cost.seconds(len(rows), chunk, real_steps)
-            if rate >= best_rate:
-                best, best_rate = chunk, rate
-            if steps >= limit:
-                break
+            if steps != seen:  # equal rows make one and the same chunk
+                seen, chunk = steps, min(steps, limit)
+                real_steps = finished + (count - position) * chunk
+                spared = count * chunk - real_steps if self._cost.padding_free else 0
+                rate = real_steps / (call + chunk * step - spared * row_step)
+                if rate >= best_rate:
+                    best, best_rate = chunk, rate
+                if steps >= limit:
+                    break
             finished += steps
         return best
 
 
-class _Uncut:
+class _Uncut(_LeastSlack):
     """What policies that run each row in one call have in common."""
 
     def __init__(self, cost: CostModel, *, max_rows: int | None = None) -> None:
         """Choose whole rows; `max_rows` None takes as many rows per call as pay."""
-        self._cost = cost
-        self._max_rows = max_rows
+        super().__init__(cost, max_rows)
 
-    def key_ns(self, ticket: Ticket, steps: int) -> int:
-        """Return the least slack's order (see `latest_start_ns`)."""
-        return latest_start_ns(ticket, self._cost.seconds(self.most_rows(), steps))
-
-    def most_rows(self) -> int:
+    def _rows_for(self, now: Coefficients) -> int:
         """Return the rows beyond which another one saves next to nothing."""
-        if self._max_rows is not None:
-            return self._max_rows
-        return max(LEAST_AUTO_ROWS, min(LARGEST_AUTO_ROWS, int(_knee_rows(self._cost.coefficients()))))
+        return max(LEAST_AUTO_ROWS, min(LARGEST_AUTO_ROWS, int(_knee_rows(now))))
 
     def chunk_steps(self, rows: int) -> int:
         """Return a number that no row reaches."""
@@ -165,17 +182,19 @@ class _Uncut:
 class WholeSequence(_Uncut):
     """Similar lengths together, for models that need each sequence at once (bidirectional, attention)."""
 
-    def pick(self, waiting: Sequence[Row], *, most_rows: int, now_ns: int) -> Pick:
+    def pick(self, waiting: Waiting, *, most_rows: int, now_ns: int) -> Pick:
         """Take, of a window of the queue sorted by length, the group around the most urgent row that suits it best."""
-        window = waiting[: WINDOW_BATCHES * most_rows]
+        window = waiting.first(WINDOW_BATCHES * most_rows)
         group_of = quickest_group if self._cost.padding_free else cheapest_group
         group = group_of(window, self._cost, most_rows)
         self._leave_in_time(group, window[0], now_ns)
-        return Pick(rows=group, steps=max(row.length for row in group))
+        return Pick(rows=group, steps=max([row.length for row in group]))
 
     def _leave_in_time(self, group: list[Row], urgent: Row, now_ns: int) -> None:
         """Drop the longest rows while they would make a member late that could still be in time without them."""
         strictest = min(group, key=lambda row: row.ticket.deadline_ns)
+        if strictest.ticket.deadline_ns == NEVER_NS:
+            return
         seconds_left = (strictest.ticket.deadline_ns - now_ns) / NANOSECONDS
         others = sorted(
             (row for row in group if row is not strictest and row is not urgent), key=lambda row: row.length
@@ -193,11 +212,11 @@ class WholeSequence(_Uncut):
 class EqualLengths(_Uncut):
     """Rows of exactly one length, for models whose answers padding would change."""
 
-    def pick(self, waiting: Sequence[Row], *, most_rows: int, now_ns: int) -> Pick:
+    def pick(self, waiting: Waiting, *, most_rows: int, now_ns: int) -> Pick:
         """Take the most urgent row, and the next ones of its length."""
         del now_ns
-        steps = waiting[0].length
-        return Pick(rows=[row for row in waiting if row.length == steps][:most_rows], steps=steps)
+        (urgent,) = waiting.first(1)
+        return Pick(rows=waiting.first_of_length(urgent.length, most_rows), steps=urgent.length)
 
 
 class Fifo(_Uncut):
@@ -208,11 +227,11 @@ class Fifo(_Uncut):
         del steps
         return ticket.enqueued_ns
 
-    def pick(self, waiting: Sequence[Row], *, most_rows: int, now_ns: int) -> Pick:
+    def pick(self, waiting: Waiting, *, most_rows: int, now_ns: int) -> Pick:
         """Take the first rows."""
         del now_ns
-        rows = waiting[:most_rows]
-        return Pick(rows=rows, steps=max(row.length for row in rows))
+        rows = waiting.first(most_rows)
+        return Pick(rows=rows, steps=max([row.length for row in rows]))
 
 
 def latest_start_ns(ticket: Ticket, seconds: float) -> int:

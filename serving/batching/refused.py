@@ -41,20 +41,21 @@ class Refusals:
         away_ns = self._away_until_ns.get(together, 0) - now_ns
         if away_ns > 0:
             return away_ns
-        deadline_ns = rows[0].ticket.deadline_ns
-        key_ns, longest, count, steps = _demand(rows)
-        done_ns = max(
-            (
-                done_ns
-                for least_key_ns, least_longest, least_count, least_steps, done_ns in self._known
-                if least_key_ns <= key_ns and least_longest <= longest and least_count <= count and least_steps <= steps
-            ),
-            default=0,
-        )
-        return max(0, done_ns - deadline_ns)
+        done_ns = 0
+        if self._known:
+            key_ns, longest, count, steps = _demand(rows)
+            for least_key_ns, least_longest, least_count, least_steps, known_ns in self._known:
+                if (
+                    least_key_ns <= key_ns
+                    and least_longest <= longest
+                    and least_count <= count
+                    and least_steps <= steps
+                ):
+                    done_ns = max(done_ns, known_ns)
+        return max(0, done_ns - rows[0].ticket.deadline_ns)
 
 
 def _demand(rows: Sequence[Row]) -> tuple[int, int, int, int]:
     """Return a ticket's urgency, its longest row, its rows and its steps: the less of each, the sooner it is done."""
     lengths = [row.length for row in rows]
-    return min(row.order[0] for row in rows), max(lengths), len(lengths), sum(lengths)
+    return min([row.order[0] for row in rows]), max(lengths), len(lengths), sum(lengths)

@@ -113,6 +113,8 @@ class Batch:
     spans: tuple[Span, ...]
     steps: int
     """Of the longest span: what every row is padded to."""
+    real_steps: int
+    """Of all spans in sum: those that are not padding."""
     predicted_seconds: float
     company: int
     """Rows that were live when it began, its own with them."""
@@ -123,11 +125,6 @@ class Batch:
     def rows(self) -> int:
         """Rows of the batch."""
         return len(self.spans)
-
-    @property
-    def real_steps(self) -> int:
-        """Steps of all rows that are not padding."""
-        return sum(span.stop - span.start for span in self.spans)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
+from operator import attrgetter
 
 from serving.batching.cost import CostModel
 from serving.batching.tickets import Row
+
+_LENGTH = attrgetter("length")
 
 
 def cheapest_group(window: Sequence[Row], cost: CostModel, most_rows: int) -> list[Row]:
@@ -19,10 +22,9 @@ def cheapest_group(window: Sequence[Row], cost: CostModel, most_rows: int) -> li
         most_rows: rows of a group.
     """
     urgent = window[0]
-    shortest = min(row.length for row in window)
-    if shortest == max(row.length for row in window):
-        return list(window[:most_rows])
-    rows = sorted(window, key=lambda row: row.length)
+    rows = sorted(window, key=_LENGTH)
+    if rows[0].length == rows[-1].length:
+        return rows[:most_rows]
     first, stop = _bounds_around(rows.index(urgent), _cuts([row.length for row in rows], cost, most_rows))
     return rows[first:stop]
 
@@ -39,9 +41,9 @@ def quickest_group(window: Sequence[Row], cost: CostModel, most_rows: int) -> li
         cost: of an engine call.
         most_rows: rows of a group; it has fewer only if the window does.
     """
-    rows = sorted(window, key=lambda row: row.length)
+    rows = sorted(window, key=_LENGTH)
     size, position = min(most_rows, len(rows)), rows.index(window[0])
-    steps_before = list(accumulate((row.length for row in rows), initial=0))
+    steps_before = list(accumulate([row.length for row in rows], initial=0))
 
     def rate(start: int) -> float:
         real_steps = steps_before[start + size] - steps_before[start]
@@ -59,16 +61,16 @@ def _cuts(lengths: Sequence[int], cost: CostModel, most_rows: int) -> list[int]:
     now = cost.coefficients()
     best = [0.0]
     start_of = [0]
-    for stop in range(1, len(lengths) + 1):
-        longest = lengths[stop - 1]
+    for stop, longest in enumerate(lengths, 1):
         fixed, per_row = now.call + longest * now.step, now.row + longest * now.row_step
-        cheapest, cheapest_start = float("inf"), stop - 1
-        for start in range(max(0, stop - most_rows), stop):
-            total = best[start] + fixed + (stop - start) * per_row
+        cheapest, cheapest_size, size = float("inf"), 1.0, float(min(stop, most_rows))  # floats alone are quickest
+        for before in best[-int(size) :]:
+            total = before + fixed + size * per_row
             if total < cheapest:
-                cheapest, cheapest_start = total, start
+                cheapest, cheapest_size = total, size
+            size -= 1.0
         best.append(cheapest)
-        start_of.append(cheapest_start)
+        start_of.append(stop - int(cheapest_size))
     return start_of
 
 

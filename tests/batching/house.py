@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 
 from serving.batching import NEVER_NS, CostModel, Ticket
+from serving.batching.tickets import Row
+from serving.batching.waiting import Waiting
 
 WARM_UP_SHAPES = ((1, 1), (1, 12), (32, 1), (1, 100), (32, 12), (32, 100))
 """Rows and steps of the calls made when a model is loaded."""
@@ -54,6 +56,13 @@ def ticket(
 def tickets(lengths: Sequence[int]) -> list[Ticket]:
     """Make one-row tickets of such lengths that came at once, in this order."""
     return [ticket(number, steps) for number, steps in enumerate(lengths)]
+
+
+def queue_of(rows: Sequence[Row]) -> Waiting:
+    """Let rows wait."""
+    waiting = Waiting()
+    waiting.add(rows)
+    return waiting
 
 
 def seeded(seed: int) -> random.Random:

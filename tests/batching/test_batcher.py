@@ -19,6 +19,7 @@ from serving.batching import (
     Ticket,
     WholeSequence,
 )
+from serving.batching.waiting import Waiting
 from tests.batching.house import SECOND_NS, Engine, ticket
 
 MAX_BATCH_ROWS = 3
@@ -191,7 +192,7 @@ class AnySequenceOfEvents(RuleBasedStateMachine):
             assert self.flying or not self.live, "live tickets wait for nothing"
         self.counters_are_the_truth()
         assert self.left.keys() == self.admitted
-        assert not self.batcher._ends_ns
+        assert not self.batcher._calls
 
     def waiting(self) -> set[tuple[int, int]]:
         """Name the rows that wait."""
@@ -294,3 +295,24 @@ def test_deadlines_of_tickets_that_left_long_before_them_are_forgotten() -> None
         batcher.finished(batch)
 
     assert len(batcher._deadlines) < 100
+
+
+@pytest.mark.parametrize("kind", [Stepwise, WholeSequence, EqualLengths, Fifo])
+def test_without_deadlines_nothing_that_happens_walks_through_the_queue(
+    kind: type[Stepwise | WholeSequence | EqualLengths | Fifo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = Engine().warm_cost()
+    policy = Stepwise(cost, tick_seconds=0.01) if kind is Stepwise else kind(cost)
+    batcher = Batcher(policy, cost, max_queue_rows=9999)
+    for number in range(3000):
+        assert batcher.admit(ticket(number, number % 7 + 20), now_ns=0) is None
+    assert batcher.poll(0).batch is not None
+    monkeypatch.setattr(Waiting, "__iter__", lambda _: pytest.fail("walks through the queue"))
+
+    for number in range(3000, 3100):
+        assert batcher.admit(ticket(number, number % 7 + 20), now_ns=0) is None
+        batcher.cancel(number - 1000)
+        batch = batcher.poll(0).batch
+        assert batch is not None
+        batcher.finished(batch)
+        batcher.learn(batch, seconds=batch.predicted_seconds)

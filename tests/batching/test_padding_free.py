@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from serving.batching import Batcher, CostModel, Fifo, Policy, Stepwise, Ticket, WholeSequence
 from serving.batching.tickets import Row
-from tests.batching.house import Engine, seeded, ticket, tickets
+from tests.batching.house import Engine, queue_of, seeded, ticket, tickets
 from tests.batching.simulator import Arrival, Outcome, Simulation, log_normal_steps, poisson
 
 ENGINE = Engine(padding_free=True)
@@ -98,7 +98,7 @@ def test_a_chunk_goes_on_past_short_rows_where_their_padding_costs_nothing() -> 
     def chunk(*, padding_free: bool) -> int:
         cost = Engine(step=5e-6, padding_free=padding_free).warm_cost()
         rows = [Row(each, 0, each.id) for each in tickets(lengths)]
-        return Stepwise(cost, tick_seconds=1.0, max_rows=32).pick(rows, most_rows=32, now_ns=0).steps
+        return Stepwise(cost, tick_seconds=1.0, max_rows=32).pick(queue_of(rows), most_rows=32, now_ns=0).steps
 
     assert chunk(padding_free=False) == 10
     assert chunk(padding_free=True) == 100
@@ -188,4 +188,4 @@ def _batcher(kind: str, known: Engine, *, max_rows: int | None = None) -> Batche
 def _picked(engine: Engine, these: Sequence[Ticket]) -> Sequence[Row]:
     policy = WholeSequence(engine.warm_cost(), max_rows=16)
     rows = [Row(each, 0, number) for number, each in enumerate(these)]
-    return policy.pick(rows, most_rows=16, now_ns=0).rows
+    return policy.pick(queue_of(rows), most_rows=16, now_ns=0).rows

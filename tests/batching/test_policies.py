@@ -19,7 +19,8 @@ from serving.batching import (
 )
 from serving.batching.policies import LARGEST_AUTO_ROWS, LEAST_AUTO_ROWS, latest_start_ns
 from serving.batching.tickets import Row
-from tests.batching.house import SECOND_NS, Engine, seeded, ticket, tickets
+from serving.batching.waiting import Waiting
+from tests.batching.house import SECOND_NS, Engine, queue_of, seeded, ticket, tickets
 from tests.batching.simulator import log_normal_steps
 from tests.batching.test_window import ENGINES, PADDING_FREE_ENGINES, run_to_the_end
 
@@ -32,9 +33,8 @@ POLICIES: dict[str, Callable[[CostModel], Policy]] = {
 }
 
 
-def waiting(policy: Policy, *these: Ticket) -> list[Row]:
-    rows = [Row(each, 0, policy.key_ns(each, each.lengths[0])) for each in these]
-    return sorted(rows, key=lambda row: row.order)
+def waiting(policy: Policy, *these: Ticket) -> Waiting:
+    return queue_of([Row(each, 0, policy.key_ns(each, each.lengths[0])) for each in these])
 
 
 def picked(policy: Policy, *these: Ticket, most_rows: int = 4, now_ns: int = 0) -> list[int]:
