@@ -18,7 +18,7 @@ benchmark: .venv/.installed-demo ## INT8 against FP32 on this machine: bytes, ti
 	$(BIN)/python -m loadtests.benchmarks.int8
 
 .PHONY: bench
-bench: .venv/.installed-demo ## the server against its engine's limit and grpcio's own floor, on two cores
+bench: .venv/.installed-demo ## both fronts of the server against the engine's limit and grpcio's own floor, on two cores
 	$(BIN)/python -m loadtests.benchmarks.serving
 
 .PHONY: bench-native

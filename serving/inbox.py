@@ -70,8 +70,14 @@ class Arrivals(Keeper, Protocol):
         There may be more: it returns what a tick has use for.
         """
 
+    def wait_idle(self) -> None:
+        """Wait for something to run, or `rouse`; for the threads that run it."""
+
+    def rouse(self) -> None:
+        """End one `wait_idle`, the present one or the next."""
+
     def wait(self) -> None:
-        """Wait until there is something to take, or `wake`."""
+        """Wait until there is something to take and nobody is idle, or `wake`."""
 
     def wait_taken(self, *, seconds: float) -> None:
         """Wait until everything has been taken, `wake`, or for so long."""

@@ -135,12 +135,16 @@ class Runner:
         self._layout.keeper = arrivals
         with self._lock:
             self._arrivals = arrivals
+            self._work_came.notify_all()  # who waits for work waits there from now on
             if self._draining:
                 arrivals.close()
         self._intake.start()
 
-    def take(self) -> bool:
+    def take(self, *, taker: int = 0) -> bool:
         """Queue what has come to the front since, and let those go that their clients have cancelled; any thread.
+
+        Args:
+            taker: 1 if the caller is an idle instance itself, which need not be woken.
 
         Returns:
             Whether there was anything.
@@ -164,7 +168,7 @@ class Runner:
                 else:
                     refused.append((ticket.id, error_of(why, self._manifest.name, self._batcher)))
             if len(refused) < len(came):
-                self._tell_of_work(earliest_ns)
+                self._tell_of_work(earliest_ns, taker=taker)
         for ticket_id, error in refused:
             if error is None:  # another version may serve in the place of this one
                 arrivals.refer(ticket_id)
@@ -202,6 +206,8 @@ class Runner:
             expired = [self._requests.pop(ticket.id) for ticket in decision.expired]
             work = None if decision.batch is None else self._gather(decision.batch, now_ns)
             self._free_instances -= 1
+            if self._free_instances and self._batcher.waiting_rows:
+                self._wake_an_instance()
         try:
             self._fail_late(expired)
             if work is not None:
@@ -244,16 +250,34 @@ class Runner:
         compute_in_the_background()
         free_since_ns: int | None = None
         while True:
-            with self._lock:
-                if not self._batcher.waiting_rows:
-                    free_since_ns = None
-                    self._work_came.wait_for(lambda: self._batcher.waiting_rows or self._drained())
-                if not self._batcher.waiting_rows:
+            if not self._batcher.waiting_rows:
+                self.take()  # what came during the last call waits for its end, not for the thread that takes in
+            if not self._batcher.waiting_rows:
+                free_since_ns = None
+                if not self._wait_for_work():
                     return
             with self._turns.turn(self._member, threads=self._engine.threads):
                 free_since_ns = self._take_turn(free_since_ns)
                 while self._batcher.waiting_rows and self._turns.goes_on(self._member):
                     free_since_ns = self._take_turn(free_since_ns)
+
+    def _wait_for_work(self) -> bool:
+        """Wait until rows do; returns False if there will be no more."""
+        while True:
+            with self._lock:
+                if self._arrivals is None:
+                    self._work_came.wait_for(
+                        lambda: self._batcher.waiting_rows or self._drained() or self._arrivals is not None
+                    )
+                if self._batcher.waiting_rows:
+                    return True
+                if self._drained():
+                    self._wake_an_instance()  # which finds the same
+                    return False
+                arrivals = self._arrivals
+            if arrivals is not None:
+                arrivals.wait_idle()
+                self.take(taker=1)
 
     def _take_turn(self, free_since_ns: int | None) -> int:
         """Make one step and have it charged; returns when it ended."""
@@ -306,10 +330,10 @@ class Runner:
             handicap_ns=int(levels * policy.priority_step_ms * MILLISECOND_NS),
         )
 
-    def _tell_of_work(self, deadline_ns: int) -> None:
+    def _tell_of_work(self, deadline_ns: int, *, taker: int = 0) -> None:
         """Wake who waits for work, and who has to know of its deadline; called under the lock."""
-        if self._free_instances:
-            self._work_came.notify()
+        if self._free_instances > taker:
+            self._wake_an_instance()
         if deadline_ns < self._alarm_ns:
             self._deadline_came.notify()
 
@@ -353,7 +377,7 @@ class Runner:
             now_ns = self._clock.now_ns()
             requests = [self._requests.pop(ticket.id) for ticket in self._batcher.finished(batch)]
             if self._batcher.waiting_rows and self._free_instances:
-                self._work_came.notify_all()
+                self._wake_an_instance()
         late = [request for request in requests if request.ticket.deadline_ns <= now_ns]
         self._fail_late(late)
         in_time = [request for request in requests if request.ticket.deadline_ns > now_ns]
@@ -375,11 +399,18 @@ class Runner:
         if self._drained():
             self._wake_all()
 
+    def _wake_an_instance(self) -> None:
+        if self._arrivals is None:
+            self._work_came.notify()
+        else:
+            self._arrivals.rouse()
+
     def _wake_all(self) -> None:
         self._work_came.notify_all()
         self._deadline_came.notify_all()
         if self._arrivals is not None:
             self._arrivals.wake()
+            self._arrivals.rouse()
 
     def _fail_late(self, requests: Iterable[_Request]) -> None:
         for request in requests:

@@ -2,7 +2,8 @@
 
 The server has one core to itself, the load comes from another, and everything is a ratio within this run: to
 onnxruntime alone on the server's core at its best batch, to grpcio's own empty server, to another way of batching on
-the same server. Variants take turns, and figures are medians of the turns.
+the same server. Both fronts are measured, each in a server of its own, of which one is under load at a time. Variants
+take turns, and figures are medians of the turns.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,13 +21,16 @@ from export.artefact import tool_versions
 from export.errors import ExportError
 from export.job import now
 from export.proving.latency import describe_cpu
+from loadtests.benchmarks.serving_connections import many_connections
 from loadtests.benchmarks.serving_figures import Figure
+from loadtests.benchmarks.serving_fronts import NATIVE, fronts_here, server_with
 from loadtests.benchmarks.serving_measuring import CLIENT_CORE, SERVER_CORE, Target
-from loadtests.benchmarks.serving_models import MEDIUM, TINY, WIDE, write_models
+from loadtests.benchmarks.serving_models import MEDIUM, TINY, WIDE, write_empty_model, write_models
 from loadtests.benchmarks.serving_overload import Overload, overload
 from loadtests.benchmarks.serving_show import plot, show
 from loadtests.benchmarks.serving_workloads import (
     Bench,
+    empty_model,
     idle_server,
     mixed_lengths,
     on_and_off,
@@ -35,8 +39,8 @@ from loadtests.benchmarks.serving_workloads import (
     tiny,
 )
 from loadtests.generator.program import build
+from serving.wire.native import library
 from training.files import write_json
-from training.local_server import LocalServer
 
 OFF = "max_batch_rows: 1"
 FIFO = "batching: fifo\nmax_batch_rows: 64"
@@ -46,22 +50,26 @@ PARTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "W3": mixed_lengths,
     "W4": outliers,
     "on-off": on_and_off,
+    "empty": empty_model,
     "idle": idle_server,
+    "connections": many_connections,
 }
 WORKLOADS = (*PARTS, "overload")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How long things take, in seconds, and how often they are repeated."""
+    """How long things take, in seconds, how often they are repeated, and what many connections are."""
 
     seconds: float
     engine_seconds: float
     repeats: int
+    connections: int
+    in_flight: int
 
 
-FULL = Effort(seconds=5.0, engine_seconds=0.7, repeats=3)
-QUICK = Effort(seconds=0.7, engine_seconds=0.05, repeats=1)
+FULL = Effort(seconds=5.0, engine_seconds=0.7, repeats=3, connections=1_000, in_flight=10_000)
+QUICK = Effort(seconds=0.7, engine_seconds=0.05, repeats=1, connections=100, in_flight=1_000)
 
 
 @dataclass(slots=True)
@@ -100,18 +108,22 @@ def run(output: Path, chosen: Sequence[str], effort: Effort, console: Console) -
 
     Raises:
         ExportError: a model cannot be exported or quantized.
-        RuntimeError: the load generator cannot be built.
+        RuntimeError: the load generator cannot be built, or a server did not become ready.
     """
     report = Report()
-    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), chosen, console) as (server, models):
+    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder), chosen, console) as (fronts, models):
+        first = next(iter(fronts))
+        if NATIVE not in fronts:
+            console.print(
+                f"the native front was not built here (apt-get install {library.PACKAGES}, then make native): "
+                f"{first} alone is measured", soft_wrap=True, highlight=False,
+            )  # fmt: skip
         bench = Bench(
-            server=server,
+            fronts=fronts,
             generator=build(Path(folder)),
             models=models,
             folder=Path(folder),
-            seconds=effort.seconds,
-            engine_seconds=effort.engine_seconds,
-            repeats=effort.repeats,
+            **asdict(effort),
         )
         for name, part in PARTS.items():
             if name in chosen:
@@ -129,30 +141,30 @@ def run(output: Path, chosen: Sequence[str], effort: Effort, console: Console) -
             "machine": describe_cpu(),
             "versions": tool_versions(),
             "effort": asdict(effort),
+            "fronts": list(fronts),
+            "int8": "onnxruntime",
             "figures": [asdict(figure) | {"verdict": figure.verdict} for figure in report.figures],
             "overload": [asdict(point) for point in report.overloads],
         },
     )
-    plot(report.figures, report.overloads, output / "serving.png")
-    show(report.figures, report.overloads, console)
+    plot(report.figures, report.overloads, output / "serving.png", fronts=list(fronts))
+    show(report.figures, report.overloads, console, fronts=list(fronts))
     console.print(f"written to {output}", soft_wrap=True, markup=False, highlight=False)
     return report
 
 
 @contextmanager
-def _server(folder: Path, chosen: Sequence[str], console: Console) -> Iterator[tuple[Target, Path]]:
-    """Serve every variant of every model from one process on its core."""
+def _servers(folder: Path, chosen: Sequence[str], console: Console) -> Iterator[tuple[dict[str, Target], Path]]:
+    """Serve every variant of every model from one process for each front, all on the servers' core."""
     models = folder / "models"
     with console.status("exporting models"):
-        write_models(TINY, models, {"tiny": "", "tiny-off": OFF})
+        write_empty_model(models, "empty")
+        write_models(TINY, models, {"tiny": "", "tiny-off": OFF}, int8="tiny-int8")
         write_models(MEDIUM, models, {"medium": "", "medium-off": OFF, "medium-fifo": FIFO}, int8="medium-int8")
         if {"on-off", "overload"} & set(chosen):
             write_models(WIDE, models, {"wide": "", "wide-off": OFF})
-    with LocalServer(models, "--threads", "1") as server:
-        for task in Path(f"/proc/{server.process.pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), {SERVER_CORE})
-        port = int(server.address.rpartition(":")[2])
-        yield Target(port=port, pid=server.process.pid, metrics_url=server.metrics_url), models
+    with ExitStack() as stack:
+        yield {front: stack.enter_context(server_with(front, models)) for front in fronts_here()}, models
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """What the transport costs: servers that answer every request with the same bytes and look at none.
 
 `python -m loadtests.benchmarks.serving_floor KIND ANSWER_FILE CORE [MODEL_FILE ROWS STEPS FEATURES]` prints its port
-and serves until killed. Kinds: grpcio's servers, `threads` and `asyncio`, and `completions`, which `lstm-serve` is
-built on. With a model, `threads` runs it for every call, as a server without a batcher would.
+and serves until killed. Kinds: `threads`, grpcio's server, and `completions`, which the front by grpcio is built on.
+With a model, `threads` runs it for every call, as a server without a batcher would.
 """
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def serve_with_threads(answer: bytes, work: Callable[[], object]) -> None:
 
 
 def serve_with_completions(answer: bytes) -> None:
-    """Serve the same as `lstm-serve` does, but for everything that it does."""
+    """Serve the same as `lstm-serve --wire grpcio` does, but for everything that it does."""
 
     def infer(call: Call) -> None:
         call.watch(lambda: None)
@@ -73,40 +72,14 @@ def serve_with_completions(answer: bytes) -> None:
     _serve(server, completions.start)
 
 
-async def serve_with_asyncio(answer: bytes) -> None:
-    """Serve the same with grpc.aio."""
-
-    async def infer(request: bytes, context: object) -> bytes:
-        del request, context
-        return answer
-
-    async def stream(requests: AsyncIterator[bytes], context: object) -> AsyncIterator[bytes]:
-        del context
-        async for _ in requests:
-            yield answer
-
-    server = grpc.aio.server()
-    handlers: dict[str, Any] = {
-        "ModelInfer": grpc.unary_unary_rpc_method_handler(infer),
-        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(stream),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    _tell(port)
-    await server.wait_for_termination()
-
-
 def main(kind: str, answer_file: str, core: str, *model: str) -> None:
     """Serve on one core."""
     os.sched_setaffinity(0, {int(core)})
     answer = Path(answer_file).read_bytes()
     if kind == "threads":
         serve_with_threads(answer, _work(*model) if model else lambda: None)
-    elif kind == "completions":
-        serve_with_completions(answer)
     else:
-        asyncio.run(serve_with_asyncio(answer))
+        serve_with_completions(answer)
 
 
 def _work(file: str, rows: str, steps: str, features: str) -> Callable[[], object]:

@@ -1,5 +1,6 @@
 """Measuring a server that has one core to itself while the load comes from another."""
 
+import os
 import subprocess
 import sys
 import urllib.request
@@ -32,6 +33,7 @@ class Job:
             from when they were meant to be; empty for the closed loop.
         timeout_seconds: of each call, as gRPC's deadline; 0 for none.
         stream: over one ModelStreamInfer call per caller.
+        connections: that callers or arrivals are dealt out to.
     """
 
     messages: Path
@@ -40,6 +42,7 @@ class Job:
     arrivals: Sequence[float] = ()
     timeout_seconds: float = 0.0
     stream: bool = False
+    connections: int = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,8 @@ def load(target: Target, job: Job, generator: Path, folder: Path, *, model: str 
         subprocess.CalledProcessError: the load generator failed; its message is on standard error.
     """
     result = folder / "result"
-    before, calls_before = _cpu_seconds(target.pid), _engine_calls(target, model)
+    calls_before = _engine_calls(target, model)
+    before = _cpu_seconds(target.pid)  # last: telling of its engine calls costs the server CPU
     command = ["taskset", "-c", str(CLIENT_CORE), str(generator), *_flags(target, job, folder), "--result", str(result)]
     subprocess.run(command, check=True)  # noqa: S603  our own program
     cpu = _cpu_seconds(target.pid) - before
@@ -132,7 +136,7 @@ def load(target: Target, job: Job, generator: Path, folder: Path, *, model: str 
 
 
 def _flags(target: Target, job: Job, folder: Path) -> list[str]:
-    flags = ["--port", str(target.port), "--messages", str(job.messages)]
+    flags = ["--port", str(target.port), "--messages", str(job.messages), "--connections", str(job.connections)]
     if job.timeout_seconds:
         flags += ["--timeout-us", str(round(job.timeout_seconds * 1e6))]
     if len(job.arrivals):
@@ -148,7 +152,7 @@ def floor(kind: str, answer: Path, *, model: Sequence[str] = ()) -> Iterator[Tar
     """Run a server that looks at no request (see `serving_floor`), and answers with the file's bytes.
 
     Args:
-        kind: `threads`, `asyncio` or `completions`.
+        kind: `threads` or `completions`.
         answer: what it sends.
         model: file, rows, steps and features of a model that `threads` runs for every call.
     """
@@ -159,6 +163,17 @@ def floor(kind: str, answer: Path, *, model: Sequence[str] = ()) -> Iterator[Tar
             yield Target(port=int(process.stdout.readline()), pid=process.pid)
         finally:
             process.terminate()
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Stay on one core inside."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _cpu_seconds(pid: int) -> float:

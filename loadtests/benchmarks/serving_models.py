@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.artefact import tool_versions
 from export.job import now
 from export.model import OnnxModel
+from export.onnx_file.evaluate import IR_VERSION
+from export.onnx_file.reading import OPSET
 from loadtests.benchmarks.int8_models import export_pair
 from serving._proto import open_inference_pb2 as oip
 from serving.manifest import Int8, Manifest, ModelFile, sha256_of
+from serving.manifest import Tensor as ServedTensor
 
 SEED = 0
 LENGTH_BYTES = 4
@@ -40,6 +45,7 @@ class Size:
 TINY = Size(features=8, hidden=64)
 MEDIUM = Size(features=40, hidden=256)
 WIDE = Size(features=64, hidden=1024)
+EMPTY = Size(features=8, hidden=8)
 
 
 class LastStep(nn.Module):
@@ -75,6 +81,27 @@ def write_models(size: Size, repository: Path, variants: dict[str, str], *, int8
         first = _write(pair.fp32, repository / name, yaml, precision_int8=False, same_file_as=first)
     if int8 is not None:
         _write(pair.int8, repository / int8, "", precision_int8=True, same_file_as=None)
+
+
+def write_empty_model(repository: Path, name: str) -> None:
+    """Write a model that answers with the first step of `x`, so that the engine has next to nothing to do."""
+    x = ServedTensor(name="x", datatype="FP32", shape=("batch", "time", EMPTY.features))
+    output = ServedTensor(name="output", datatype="FP32", shape=("batch", EMPTY.hidden))
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["x", "first"], ["output"], axis=1)],
+        "empty",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape),
+            helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
+        ],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, output.shape)],
+        [numpy_helper.from_array(np.array(0), "first")],
+    )
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(file)
+    content = file.SerializeToString()
+    model = OnnxModel(content=content, inputs=(x,), outputs=(output,), state=None, recurrent_nodes=())
+    _write(model, repository / name, "", precision_int8=False, same_file_as=None)
 
 
 def lengths_of(count: int, *, outliers: bool, seed: int = SEED) -> list[int]:

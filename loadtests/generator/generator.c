@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -462,6 +463,14 @@ static void receive_any(double seconds) {
 
 /* ---- the run ---- */
 
+/* Usual soft limits are lower than what MOST_CONNECTIONS take. */
+static void allow_descriptors(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit)) die(FAILED, "getrlimit: %s", strerror(errno));
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit)) die(FAILED, "setrlimit: %s", strerror(errno));
+}
+
 static void connect_all(void) {
     nghttp2_session_callbacks *callbacks;
     must_nghttp2(nghttp2_session_callbacks_new(&callbacks));
@@ -534,6 +543,7 @@ int main(int count, char **given) {
     timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (poller < 0 || timer < 0) die(FAILED, "epoll or timerfd: %s", strerror(errno));
     watch(timer, EPOLL_CTL_ADD, EPOLLIN, TIMER);
+    allow_descriptors();
     connect_all();
     run();
     if (fwrite(records, sizeof *records, record_count, result) != record_count || fclose(result))

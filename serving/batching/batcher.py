@@ -257,7 +257,8 @@ class Batcher:
         rows = self._live_rows + len(ticket.lengths)
         rates = self._forecast.rates(rows)
         seconds = rates.work(rows, self._live_steps + sum(ticket.lengths))
-        seconds += rates.alone(max(self._longest_steps, *ticket.lengths))
+        longest_steps = max(self._longest_steps, *ticket.lengths)
+        seconds += rates.up_to(longest_steps).alone(longest_steps)
         return self._base_ns(now_ns) + int(seconds * NANOSECONDS) <= deadline_ns
 
     def _base_ns(self, now_ns: int) -> int:

@@ -56,6 +56,12 @@ class Rates(NamedTuple):
             return self.call + self.step * steps
         return -(-steps // self.chunk) * self.tick
 
+    def up_to(self, longest_steps: int) -> "Rates":
+        """Return the rates while no row has more steps than these, which no call then exceeds."""
+        if self.chunk >= ENDLESS_STEPS or longest_steps >= self.chunk:
+            return self
+        return self._replace(tick=self.call + self.step * longest_steps)
+
 
 class Place(NamedTuple):
     """Where a ticket may stand in the queue.
@@ -95,6 +101,7 @@ class Timetable:
         self._strictest_ns = [NEVER_NS] * (len(rows) + 1)
         self._looked_at = len(rows)
         """From this rank on the two above are what they should be: most tickets join near the end."""
+        self._longest_steps = self.longest_steps
         self._added_orders: list[Order] = []  # ascending
         self._added_steps: list[int] = []
 
@@ -114,6 +121,7 @@ class Timetable:
             rank = bisect(self._added_orders, row.order)
             self._added_orders.insert(rank, row.order)
             self._added_steps.insert(rank, row.length)
+            self._longest_steps = max(self._longest_steps, row.length)
 
     def place(self, new: Sequence[Row], *, base_ns: int) -> Place:
         """Return where in the queue the rows of a ticket break no deadline that was kept so far, and what that costs.
@@ -122,8 +130,9 @@ class Timetable:
             new: rows of the ticket that has come.
             base_ns: when the present calls end.
         """
-        rates = self._rates
-        alone = rates.alone(max([row.length for row in new]))
+        longest_steps = max([row.length for row in new])
+        rates = self._rates.up_to(max(self._longest_steps, longest_steps))
+        alone = rates.alone(longest_steps)
         added, last = len(self._added_orders), max([row.order for row in new])
         if len(self._rows) + added + len(new) <= self._joins_at_once:
             late_ns = _late_ns(new[0].ticket, base_ns, alone)
@@ -164,7 +173,8 @@ class Timetable:
             first: rank.
             until_ns: where calls must end before it, no more need be known.
         """
-        rows, steps, alone, joins_at_once = self._rows, self._steps, self._rates.alone, self._joins_at_once
+        rates = self._rates.up_to(self._longest_steps)
+        rows, steps, alone, joins_at_once = self._rows, self._steps, rates.alone, self._joins_at_once
         begins, overtaken = (self._begins, self._overtaken) if len(rows) > joins_at_once else ([], 0.0)
         strictest_ns, latest_starts_ns = self._strictest_ns, self._latest_starts_ns
         rank, least_ns = self._looked_at, self._strictest_ns[self._looked_at]
@@ -174,7 +184,7 @@ class Timetable:
             if deadline_ns != NEVER_NS:
                 seconds = alone(steps[rank])
                 if rank >= joins_at_once:
-                    seconds += begins[rank] + overtaken + self._rates.tick
+                    seconds += begins[rank] + overtaken + rates.tick
                 latest_ns = deadline_ns - int(seconds * NANOSECONDS)
                 if latest_ns >= self._base_ns or not self._is_lost(latest_ns, seconds):
                     latest_starts_ns[rank] = latest_ns

@@ -283,6 +283,20 @@ def test_an_idle_server_tries_a_hopeless_ticket_once_in_a_while() -> None:
     assert refusals == [None, Refusal.UNREACHABLE, None]
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_a_deadline_shorter_than_a_tick_is_met_where_all_rows_are(running: bool) -> None:
+    """A call lasts no longer than its longest row: 2 ms here, of the 25 that it might."""
+    cost = Engine().warm_cost()
+    batcher = Batcher(Stepwise(cost, tick_seconds=0.025), cost, max_queue_rows=99)
+    for number in range(8):
+        assert batcher.admit(ticket(number, 20, deadline_ns=10 * MILLISECOND_NS), now_ns=0) is None
+    if running:
+        assert batcher.poll(0).batch is not None
+
+    assert batcher.admit(ticket(8, 20, deadline_ns=10 * MILLISECOND_NS), now_ns=0) is None
+    assert batcher.admit(ticket(9, 400, deadline_ns=10 * MILLISECOND_NS), now_ns=0) is not None
+
+
 def test_deadlines_of_tickets_that_left_long_before_them_are_forgotten() -> None:
     """Hours of patience and a thousand answers a second would otherwise fill the memory."""
     cost = Engine().warm_cost()

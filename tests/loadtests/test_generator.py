@@ -132,6 +132,18 @@ def test_many_callers_share_connections_and_turns(generator: Generator) -> None:
     assert out.max() == 19, "each caller has one request out"
 
 
+def test_a_low_limit_of_descriptors_is_raised_for_many_connections(generator: Generator) -> None:
+    script = generator.folder / "limited"
+    script.write_text(f'#!/bin/sh\nulimit -S -n 16\nexec {generator.program} "$@"\n')
+    script.chmod(0o755)
+    server = Server()
+    with server.serving() as port:
+        records = Generator(script, generator.folder).closed_loop(port, [b"one"], 40, "--connections", "40")
+
+    assert set(records["status"]) == {OK}
+    assert len(server.connections) == 40
+
+
 def test_the_status_of_a_refusal_is_written_down(generator: Generator) -> None:
     with Server().serving() as port:
         records = generator.closed_loop(port, [b"welcome", REFUSED], 4)

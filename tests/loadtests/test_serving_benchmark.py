@@ -1,5 +1,6 @@
 """The server's benchmark: it counts what really happened, and runs from end to end."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from loadtests.benchmarks import serving
-from loadtests.benchmarks.serving_figures import Figure
-from loadtests.benchmarks.serving_measuring import Job, Run, Target, load
+from loadtests.benchmarks.serving_figures import GAIN, Figure, by_front
+from loadtests.benchmarks.serving_fronts import GRPCIO, NATIVE, fronts_here, server_with
+from loadtests.benchmarks.serving_measuring import Job, Run, load
 from loadtests.benchmarks.serving_models import (
     LENGTH_BYTES,
     LONGEST,
@@ -22,8 +25,9 @@ from loadtests.benchmarks.serving_models import (
     write_models,
     write_requests,
 )
+from loadtests.benchmarks.serving_show import lines_of, plot, show
 from serving._proto import open_inference_pb2 as oip
-from training.local_server import LocalServer
+from serving.wire.native import library
 
 two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the load needs a core of its own")
 
@@ -59,6 +63,42 @@ def test_a_target_is_met_from_its_own_side(value: float, target: float) -> None:
     assert less.verdict == ("met" if value <= target else "missed")
 
 
+def test_what_a_front_gains_is_the_median_of_its_turns_and_not_of_the_medians() -> None:
+    figures = by_front("w", "m", {NATIVE: [2.0, 30.0, 8.0], GRPCIO: [1.0, 10.0, 8.0]}, target=5.0)
+
+    assert [(each.front, each.value, each.target) for each in figures] == [
+        (NATIVE, 8.0, 5.0),
+        (GRPCIO, 8.0, None),
+        (GAIN, 2.0, None),
+    ]
+    assert figures[2].lowest == 1.0
+    assert figures[2].highest == 3.0
+
+
+def test_a_gain_over_nothing_is_not_told_and_all_fronts_can_be_held_to_a_target() -> None:
+    figures = by_front("w", "m", {NATIVE: [0.1], GRPCIO: [-0.1]}, target=0.0, at_least=False, for_all=True)
+
+    assert [(each.front, each.verdict) for each in figures] == [(NATIVE, "missed"), (GRPCIO, "met")]
+
+
+def test_fronts_stand_side_by_side_and_each_held_one_has_its_verdict(tmp_path: Path) -> None:
+    figures = [
+        *by_front("W1", "rate", {NATIVE: [3_000.0], GRPCIO: [1_000.0]}, target=2_000.0),
+        *by_front("W1", "added", {NATIVE: [0.2], GRPCIO: [0.4]}, target=0.25, at_least=False, for_all=True),
+        *by_front("W1", "failed", {NATIVE: [0.0], GRPCIO: [0.0]}, target=0.0, at_least=False),
+    ]
+    console = Console(record=True, width=200, file=io.StringIO())
+
+    show(figures, [], console, fronts=(NATIVE, GRPCIO))
+    plot(figures, [], tmp_path / "plot.png", fronts=(NATIVE, GRPCIO))
+
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.export_text().splitlines()]
+    assert ["rate", "≥ 2000", "3,000", "1,000", "3", "", "met"] in rows
+    assert ["added", "≤ 0.25", "0.2", "0.4", "0.5", "", "native met, grpcio missed"] in rows
+    assert len(lines_of(figures)) == 3
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
 def test_lengths_are_seeded_and_as_they_are_said_to_be() -> None:
     plain, mixed = (np.array(lengths_of(4_000, outliers=each)) for each in (False, True))
 
@@ -89,20 +129,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def target_of(server: LocalServer) -> Target:
-    port = int(server.address.rpartition(":")[2])
-    return Target(port=port, pid=server.process.pid, metrics_url=server.metrics_url)
-
-
 @two_cores
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+@pytest.mark.parametrize("front", fronts_here())
 def test_the_load_loses_nothing_and_the_server_counted_the_same(
-    models: Path, program: Path, tmp_path: Path, *, stream: bool
+    models: Path, program: Path, tmp_path: Path, front: str, *, stream: bool
 ) -> None:
     write_requests(tmp_path / "m", "tiny", TINY, [5, 60, 17])
     job = Job(messages=tmp_path / "m", seconds=0.5, callers=8, stream=stream)
-    with LocalServer(models) as server:
-        run = load(target_of(server), job, program, tmp_path, model="tiny")
+    with server_with(front, models) as server:
+        run = load(server, job, program, tmp_path, model="tiny")
 
     assert len(run.code) > 8
     assert run.answered.all()
@@ -111,30 +147,56 @@ def test_the_load_loses_nothing_and_the_server_counted_the_same(
 
 
 @two_cores
+@pytest.mark.parametrize("front", fronts_here())
 def test_an_open_loop_sends_what_was_meant_and_tells_what_was_refused(
-    models: Path, program: Path, tmp_path: Path
+    models: Path, program: Path, tmp_path: Path, front: str
 ) -> None:
     write_requests(tmp_path / "m", "tiny", TINY, [60], timeout_us=1)
     job = Job(messages=tmp_path / "m", arrivals=[number / 200 for number in range(40)])
-    with LocalServer(models) as server:
-        run = load(target_of(server), job, program, tmp_path)
+    with server_with(front, models) as server:
+        run = load(server, job, program, tmp_path)
 
     assert len(run.code) == 40
     assert set(run.code) == {4}, "DEADLINE_EXCEEDED: a microsecond is not enough"
 
 
 @two_cores
-def test_the_benchmark_runs_from_end_to_end(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    del program  # it is skipped where the load generator cannot be built
-    assert serving.main(["--quick", "--only", "W1,idle", "--output", str(tmp_path)]) == 0
+@pytest.mark.usefixtures("program")  # it is skipped where the load generator cannot be built
+def test_the_benchmark_runs_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serving.main(["--quick", "--only", "W1,empty,idle,connections", "--output", str(tmp_path)]) == 0
 
     record = json.loads((tmp_path / "serving.json").read_text())
-    told = {(figure["workload"], figure["measure"]) for figure in record["figures"]}
-    assert ("W1 unary", "CPU over (our empty front + engine)") in told
-    assert ("W1 stream", "p99, ms") in told
-    assert ("one caller, 64 wide", "added to grpcio with the engine in its handler, ms") in told
+    told = {(each["workload"], each["measure"], each["front"]): each["value"] for each in record["figures"]}
+    assert record["fronts"] == list(fronts_here())
+    for front in fronts_here():
+        assert told["W1 FP32", "requests/s over engine limit", front] > 0
+        assert told["W1 INT8", "requests/s over engine limit", front] > 0
+        assert ("W1 FP32, streams", "p99, ms", front) in told
+        assert told["empty model", "CPU per request, us", front] > 0
+        assert ("one caller, 64 wide", "p50 over that of the bare engine, ms more", front) in told
+        many = "100 connections, 1,000 requests in flight"
+        assert told[many, "requests that failed", front] == 0
+        assert told[many, "memory peak, MiB", front] >= told[many, "memory before, MiB", front]
+    assert ("W1 FP32", "CPU over (an empty front by grpcio + engine)", GRPCIO) in told
+    assert (("W1 FP32", "requests/s", GAIN) in told) is (len(fronts_here()) == 2)
     assert (tmp_path / "serving.png").stat().st_size > 10_000
     assert "targets met" in capsys.readouterr().out
+
+
+@two_cores
+@pytest.mark.usefixtures("program")
+def test_without_the_native_front_the_other_is_measured_alone_and_the_benchmark_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / "none.so")
+
+    assert serving.main(["--quick", "--only", "empty", "--output", str(tmp_path)]) == 0
+
+    record = json.loads((tmp_path / "serving.json").read_text())
+    assert record["fronts"] == [GRPCIO]
+    assert {each["front"] for each in record["figures"]} == {GRPCIO}
+    assert all(each["target"] is None for each in record["figures"]), "the target is for the native front"
+    assert "the native front was not built here" in capsys.readouterr().out
 
 
 def test_an_unknown_workload_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,10 @@ import pytest
 
 from scripts.generate_stubs import ROOT, generate
 
-STUBS = ["open_inference_pb2.py", "open_inference_pb2.pyi", "open_inference_pb2_grpc.py", "open_inference_pb2_grpc.pyi"]
+STUBS = [
+    *("open_inference_pb2.py", "open_inference_pb2.pyi", "open_inference_pb2_grpc.py", "open_inference_pb2_grpc.pyi"),
+    *("seam_pb2.py", "seam_pb2.pyi"),
+]
 
 
 def test_the_committed_stubs_are_what_the_proto_file_gives(tmp_path: Path) -> None:

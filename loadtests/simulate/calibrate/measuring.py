@@ -7,9 +7,8 @@ from statistics import median
 
 import numpy as np
 
-from loadtests.benchmarks.serving_measuring import SERVER_CORE, Job, Run, Target, load
+from loadtests.benchmarks.serving_measuring import SERVER_CORE, Job, Run, Target, load, on_core
 from loadtests.benchmarks.serving_models import Size, write_requests
-from loadtests.benchmarks.serving_workloads import on_core
 from loadtests.simulate.calibrate.engine import Call, EngineBench, cost_of
 from loadtests.simulate.calibrate.replay import Trace, engine_seconds
 from loadtests.simulate.calibrate.server import Cpu, cpu_of, requests_by_outcome

@@ -11,8 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests.benchmarks.serving_measuring import CLOCK_TICKS, SERVER_CORE, Target
-from loadtests.benchmarks.serving_workloads import on_core
+from loadtests.benchmarks.serving_measuring import CLOCK_TICKS, SERVER_CORE, Target, on_core
 from loadtests.simulate.costs import ServerCost
 from training.local_server import LocalServer
 

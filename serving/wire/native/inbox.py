@@ -63,8 +63,16 @@ class NativeInbox:
         of_each = [lengths[end - size : end] for end, size in zip(ends, rows, strict=True)]
         return [Arrival(*each) for each in zip(of_each, *times, strict=True)], gone
 
+    def wait_idle(self) -> None:
+        """Wait for something to run, or `rouse`; for the threads that run it."""
+        self._library.wait_idle(self.handle)
+
+    def rouse(self) -> None:
+        """End one `wait_idle`, the present one or the next."""
+        self._library.rouse(self.handle)
+
     def wait(self) -> None:
-        """Wait until there is something to take, or `wake`."""
+        """Wait until there is something to take and nobody is idle, or `wake`."""
         self._library.wait(self.handle)
 
     def wait_taken(self, *, seconds: float) -> None:

@@ -66,6 +66,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "inbox_shut": (None, [handle]),
     "set_routes": (None, [handle, size, ctypes.POINTER(text), ctypes.POINTER(text), ctypes.POINTER(handle)]),
     "take": (None, [handle, int64, ctypes.POINTER(Arrivals)]),
+    "wait_idle": (None, [handle]),
+    "rouse": (None, [handle]),
     "wait": (None, [handle]),
     "wait_taken": (None, [handle, int64]),
     "wake": (None, [handle]),

@@ -197,6 +197,14 @@ void lstm_front_take(void* inbox, int64_t first_id, lstm_front_arrivals* arrival
   });
 }
 
+void lstm_front_wait_idle(void* inbox) {
+  Guarded([&] { InboxOf(inbox).WaitIdle(); });
+}
+
+void lstm_front_rouse(void* inbox) {
+  Guarded([&] { InboxOf(inbox).Rouse(); });
+}
+
 void lstm_front_wait(void* inbox) {
   Guarded([&] { InboxOf(inbox).Wait(); });
 }

@@ -61,6 +61,8 @@ LSTM_FRONT_API void lstm_front_set_routes(void* front, size_t count, const char*
 
 LSTM_FRONT_API void lstm_front_inbox_shut(void* inbox);
 LSTM_FRONT_API void lstm_front_take(void* inbox, int64_t first_id, lstm_front_arrivals* arrivals);
+LSTM_FRONT_API void lstm_front_wait_idle(void* inbox);
+LSTM_FRONT_API void lstm_front_rouse(void* inbox);
 LSTM_FRONT_API void lstm_front_wait(void* inbox);
 LSTM_FRONT_API void lstm_front_wait_taken(void* inbox, int64_t ns);
 LSTM_FRONT_API void lstm_front_wake(void* inbox);

@@ -21,8 +21,17 @@ bool Inbox::Put(std::shared_ptr<Entry> entry) {
   if (closed_) return false;
   entry->request->queued_ns = MonotonicNs();
   pending_.push_back(std::move(entry));
-  if (waiting_ != 0 && pending_.size() == 1) came_.notify_all();
+  if (idle_ != 0 || pending_.size() == 1) Tell();
   return true;
+}
+
+// Under the lock: wakes one who can do something about what has come.
+void Inbox::Tell() {
+  if (idle_ != 0) {
+    idle_came_.notify_one();
+  } else if (waiting_ != 0) {
+    came_.notify_all();
+  }
 }
 
 void Inbox::Close() {
@@ -39,7 +48,7 @@ std::shared_ptr<Asker> Inbox::Cancel(const std::shared_ptr<Entry>& entry) {
     return std::move(entry->asker);
   }
   cancelled_.push_back(entry->id);
-  if (waiting_ != 0) came_.notify_all();
+  Tell();
   return nullptr;
 }
 
@@ -67,13 +76,31 @@ void Inbox::Take(int64_t first_id, Arrivals& arrivals) {
   std::copy(cancelled_.begin(), cancelled_.begin() + static_cast<ptrdiff_t>(told), arrivals.cancelled);
   cancelled_.erase(cancelled_.begin(), cancelled_.begin() + static_cast<ptrdiff_t>(told));
   arrivals.cancelled_count = static_cast<int64_t>(told);
-  if (waiting_taken_ != 0 && pending_.empty()) taken_.notify_all();
+  if (!pending_.empty()) {
+    Tell();
+  } else if (waiting_taken_ != 0) {
+    taken_.notify_all();
+  }
+}
+
+void Inbox::WaitIdle() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++idle_;
+  idle_came_.wait(lock, [this] { return roused_ || !pending_.empty() || !cancelled_.empty(); });
+  --idle_;
+  roused_ = false;
+}
+
+void Inbox::Rouse() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  roused_ = true;
+  idle_came_.notify_one();
 }
 
 void Inbox::Wait() {
   std::unique_lock<std::mutex> lock(mutex_);
   ++waiting_;
-  came_.wait(lock, [this] { return woken_ || !pending_.empty() || !cancelled_.empty(); });
+  came_.wait(lock, [this] { return woken_ || (idle_ == 0 && (!pending_.empty() || !cancelled_.empty())); });
   --waiting_;
   woken_ = false;
 }

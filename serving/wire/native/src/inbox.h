@@ -75,7 +75,11 @@ class Inbox {
   };
   // Numbers what has come from `first_id` on, as far as there is room, and lists taken requests that were cancelled.
   void Take(int64_t first_id, Arrivals& arrivals);
-  // Waits until something has come, or `Wake`.
+  // For who would run what comes: waits until something has come, or `Rouse`.
+  void WaitIdle();
+  // Ends one such wait, the present one or the next.
+  void Rouse();
+  // For who takes what comes while nobody is idle: waits until there is something, or `Wake`.
   void Wait();
   // Waits until nothing is there that nobody has taken, `Wake`, or for so long.
   void WaitTaken(int64_t ns);
@@ -106,6 +110,7 @@ class Inbox {
   std::string RequestId(int64_t id);
 
  private:
+  void Tell();
   std::shared_ptr<Asker> Leave(int64_t id, std::shared_ptr<Entry>& entry);
   std::vector<std::shared_ptr<Entry>> Find(const Spans& spans);
   void Begin(Entry& entry, int64_t now_ns);
@@ -115,9 +120,9 @@ class Inbox {
   const Ending no_memory_;
   const size_t no_memory_outcome_;
   std::mutex mutex_;
-  std::condition_variable came_, taken_;
-  bool woken_ = false, closed_ = false;
-  int waiting_ = 0, waiting_taken_ = 0;
+  std::condition_variable idle_came_, came_, taken_;
+  bool roused_ = false, woken_ = false, closed_ = false;
+  int idle_ = 0, waiting_ = 0, waiting_taken_ = 0;
   std::deque<std::shared_ptr<Entry>> pending_;
   std::vector<int64_t> cancelled_;
   std::unordered_map<int64_t, std::shared_ptr<Entry>> live_;
