@@ -1,4 +1,4 @@
-"""What a user of pip gets: with a C++ compiler the native engine too, without one all the rest."""
+"""What a user of pip gets: with a C++ compiler the native engine too, with gRPC's library the native front, without them all the rest."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.generate_stubs import ROOT
+from serving.wire.native.library import is_built
 
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 ENGINE = "serving/engine/native/liblstm_native.so"
@@ -47,7 +48,7 @@ def test_a_wheel_built_with_a_compiler_carries_the_library_for_every_python(tmp_
     assert "-py3-none-" in wheel.name
     assert not wheel.name.endswith("-any.whl")
     assert content(wheel) - {FRONT} == PYTHON_FILES | {ENGINE}
-    assert (FRONT in content(wheel)) == (shutil.which("grpc_cpp_plugin") is not None)
+    assert (FRONT in content(wheel)) == is_built(), "it takes what the front of this checkout took"
 
 
 def test_a_wheel_built_without_a_compiler_is_pure_python(pure: Path) -> None:
@@ -60,7 +61,7 @@ def test_the_server_of_a_pure_wheel_starts(pure: Path, tmp_path: Path) -> None:
     """It also goes before this checkout, which is installed editable here: PYTHONPATH decides, no import hook."""
     subprocess.run([*PIP, "install", "--no-deps", "--no-index", "--target", tmp_path, pure], check=True)
 
-    program = "import serving.app, serving.engine.native; print(serving.app.__file__)"
+    program = "import serving.app, serving.engine.native, serving.wire.native; print(serving.app.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     started = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
+from serving.wire.native.library import PACKAGES, is_built
 from tests.socket.conftest import sequence, tensor
 from tests.support.artefacts import write_lstm
 from training.local_server import LocalServer
@@ -68,6 +69,8 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def environment(place: Path) -> Path:
     """What the image has in /opt/lstm-serve."""
+    if not is_built():
+        pytest.skip(f"the image's build needs what the native front does: apt-get install {PACKAGES}")
     target = place / "lstm-serve"
     subprocess.run(["sh", INSTALL, "cpu", target], env={**os.environ, "PYTHON": sys.executable}, check=True)
     return target
@@ -104,10 +107,11 @@ def test_versions_are_those_that_the_tests_run_with(packages: dict[str, str]) ->
     }
 
 
-def test_the_native_engine_was_compiled_and_its_sources_left_out(environment: Path) -> None:
-    (native,) = environment.glob("lib/python*/site-packages/serving/engine/native")
+@pytest.mark.parametrize(("part", "library"), [("engine", "liblstm_native.so"), ("wire", "liblstm_front.so")])
+def test_what_is_native_was_compiled_and_its_sources_left_out(environment: Path, part: str, library: str) -> None:
+    (native,) = environment.glob(f"lib/python*/site-packages/serving/{part}/native")
 
-    assert (native / "liblstm_native.so").is_file()
+    assert (native / library).is_file()
     assert not (native / "src").exists()
 
 
