@@ -4,13 +4,13 @@
 // The last bytes of an input choose the version and the spans, so that a seed is a request with anything behind it.
 #include <google/protobuf/stubs/logging.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <sstream>
 
 #include "batches.h"
+#include "check.h"
 #include "monotonic.h"
 
 namespace {
@@ -20,14 +20,6 @@ using Random = std::minstd_rand;
 
 constexpr size_t kChoosingBytes = 5;
 constexpr int64_t kNowNs = 1'000'000'000'000;
-
-#define CHECK(condition)                                          \
-  do {                                                            \
-    if (!(condition)) {                                           \
-      std::fprintf(stderr, "%d: not so: %s\n", __LINE__, #condition); \
-      std::abort();                                               \
-    }                                                             \
-  } while (false)
 
 std::vector<std::shared_ptr<const Signature>> ReadVersions() {
   static const google::protobuf::LogSilencer silencer;

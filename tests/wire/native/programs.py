@@ -35,12 +35,13 @@ needs_fuzzer = pytest.mark.skipif(
 )
 
 
-def build(folder: Path, program: str, parts: Sequence[str], sanitizers: str = "", *, compiler: str = "c++") -> Path:
-    """Build a program of this folder with parts of the front in it and return its path."""
+def build(
+    folder: Path, program: str, parts: Sequence[str], sanitizers: str = "", *, compiler: str = "c++", level: int = 1
+) -> Path:
+    """Build a program of this folder with parts of the front in it, optimized so far, and return its path."""
     assert CMAKE is not None
     options = [f"-DFRONT_PROGRAM={HERE / program}", f"-DFRONT_PARTS={';'.join(parts)}", f"-DSANITIZE={sanitizers}"]
-    options += [f"-DCMAKE_CXX_COMPILER={compiler}", "-DFRONT_REQUIRED=ON"]
-    options += ["-DCMAKE_CXX_FLAGS_RELEASE=-O1"] if sanitizers else []
+    options += [f"-DCMAKE_CXX_COMPILER={compiler}", "-DFRONT_REQUIRED=ON", f"-DCMAKE_CXX_FLAGS_RELEASE=-O{level}"]
     for step in (["-S", SOURCES, "-B", folder, *options], ["--build", folder, "-j", "2", "--target", "front_program"]):
         ran = subprocess.run([CMAKE, *step], capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -13,7 +13,7 @@ from tests.fuzz.good import good
 from tests.wire.native.programs import CLANG, build, needs_compiler, needs_fuzzer, write_versions
 from tests.wire.native.versions import VERSIONS
 
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "20"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "15"))
 SEEDS_OF_EACH = 20
 FEWEST_RUNS = 1000
 LIMITS = ("-max_len=65536", "-rss_limit_mb=2048", "-timeout=25")

@@ -5,12 +5,15 @@ A failure names the seed, the kind and the number of its request, which is the s
 
 from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.broken import BYTES, VARINT, varint
 from tests.fuzz.good import good
+from tests.fuzz.hostile import Input
 from tests.fuzz.kinds import SEED, SHARES, draw
 from tests.support.front import front_open, needs_front
 from tests.wire.native.both import NOW_NS, Both
@@ -23,6 +26,9 @@ OF_EACH_KIND, HYPOTHESIS = 3000, 1000
 USUALLY_TAKEN = 0.03
 LEAST_TAKEN = {"good": 0.6, "fields": 0, "noise": 0}
 """Shares of a kind: generators that only make what both refuse test nothing."""
+UNKNOWN = varint(100 << 3 | VARINT) + varint(7)
+TOO_LARGE = 1425948652
+"""More than the 29 bits of a field's number."""
 DEADLINES = (None, NOW_NS + 1, NOW_NS + 10**9, 2**62)
 
 
@@ -72,3 +78,34 @@ def test_good_requests_for_each_version_are_taken(both: dict[str, Both], name: s
     taken = [both[name].compare(rng, request.SerializeToString()) for request in requests]
 
     assert True in taken
+
+
+@pytest.mark.parametrize("at", [(), ("inputs",), ("inputs", "contents"), ("outputs",), ("parameters",)], ids=str)
+def test_python_looks_at_requests_with_fields_that_the_contract_does_not_know(
+    both: dict[str, Both], at: tuple[str, ...]
+) -> None:
+    """What one implementation of protobuf calls a damaged field is an unknown one to another, and left out."""
+    request = good(Random(1), both["lstm"].target, typed=True)  # noqa: S311  repeatable
+    request.outputs.add(name="last")
+    request.parameters["priority"].int64_param = 1
+    part: Any = request
+    for name in at:
+        part = getattr(part, name)
+        part = part["priority"] if name == "parameters" else part if name == "contents" else part[0]
+    part.MergeFromString(UNKNOWN)
+
+    assert both["lstm"].by_python(request.SerializeToString(), None) is not None
+    assert not both["lstm"].compare(Random(1), request.SerializeToString())  # noqa: S311  repeatable
+
+
+def test_a_field_number_that_no_field_can_have_is_not_passed_over(both: dict[str, Both]) -> None:
+    """C++ reads it, without the bits that are too many, as that of an unknown field: here the lengths."""
+    request = good(Random(1), both["lstm"].target, steps=3, typed=True)  # noqa: S311  repeatable
+    del request.inputs[1:]
+    lengths = Input(name="lengths", datatype="INT64", shape=[1], contents={"int64_contents": [2]})
+    content = lengths.SerializeToString()
+
+    assert not both["lstm"].compare(
+        Random(1),  # noqa: S311  repeatable
+        request.SerializeToString() + varint(TOO_LARGE << 3 | BYTES) + varint(len(content)) + content,
+    )

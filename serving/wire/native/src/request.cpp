@@ -73,6 +73,27 @@ bool ChangesMeaning(const Parameters& parameters) {
   return !parameters.empty() && (parameters.count("shared_memory_region") || parameters.count("classification"));
 }
 
+bool AllKnown(const google::protobuf::Message& message) {
+  return message.GetReflection()->GetUnknownFields(message).empty();
+}
+
+template <class Described>
+bool AllKnownIn(const Described& described) {
+  const Parameters& parameters = described.parameters();
+  return AllKnown(described) && std::all_of(parameters.begin(), parameters.end(),
+                                            [](const auto& parameter) { return AllKnown(parameter.second); });
+}
+
+// Implementations of protobuf differ in what they make of damaged fields, most of which are unknown ones to this one.
+bool HasUnknownFields(const ModelInferRequest& message) {
+  const auto known = [](const auto& tensor) { return AllKnownIn(tensor); };
+  const auto& inputs = message.inputs();
+  return !AllKnownIn(message) || !std::all_of(message.outputs().begin(), message.outputs().end(), known) ||
+         !std::all_of(inputs.begin(), inputs.end(), [](const auto& input) {
+           return AllKnownIn(input) && (!input.has_contents() || AllKnown(input.contents()));
+         });
+}
+
 template <class Value>
 Value At(const char* data, size_t index) {
   Value value;
@@ -135,6 +156,7 @@ std::unique_ptr<Request> Request::Decode(std::shared_ptr<const Signature> signat
   request->signature_ = std::move(signature);
   request->message_ = std::move(message);
   request->began_ns_ = now_ns;
+  if (HasUnknownFields(*request->message_)) return nullptr;
   if (request->Read() && request->ReadWanted() && request->ReadParameters(deadline_ns, now_ns)) return request;
   return nullptr;
 }
