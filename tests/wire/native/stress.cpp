@@ -47,6 +47,10 @@ void StressUnread(int64_t rounds) {
   unread.Add(last, 2 * kRoomForCalls * kCallBytes);
   CHECK(calls[0]->drops == before + 1 && last->drops == 0);
   unread.Sent(*last, 2 * kRoomForCalls * kCallBytes);
+  const int64_t dropped = calls[0]->drops + calls[1]->drops;
+  for (const auto& call : {calls[0], calls[1]}) unread.Add(call, 512);  // what was dropped or sent is counted no more
+  CHECK(calls[0]->drops + calls[1]->drops == dropped);
+  for (const auto& call : {calls[0], calls[1]}) unread.Sent(*call, 512);
   CHECK(last.use_count() == 1 && calls[0].use_count() == 1);
 }
 
