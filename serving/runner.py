@@ -144,7 +144,7 @@ class Runner:
         """Queue what has come to the front since, and let those go that their clients have cancelled; any thread.
 
         Args:
-            taker: 1 if the caller is an idle instance itself, which need not be woken.
+            taker: 1 if the caller is an instance that is free itself, and need not be woken.
 
         Returns:
             Whether there was anything.
@@ -199,7 +199,7 @@ class Runner:
         Args:
             free_since_ns: when this instance became free for the work that waits; None for now.
         """
-        self.take()
+        self.take(taker=1)
         with self._lock:
             now_ns = self._clock.now_ns()
             decision = self._batcher.poll(now_ns, free_instances=self._free_instances)
@@ -251,7 +251,7 @@ class Runner:
         free_since_ns: int | None = None
         while True:
             if not self._batcher.waiting_rows:
-                self.take()  # what came during the last call waits for its end, not for the thread that takes in
+                self.take(taker=1)  # what came during the last call waits for its end, not for the thread that takes in
             if not self._batcher.waiting_rows:
                 free_since_ns = None
                 if not self._wait_for_work():

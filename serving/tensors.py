@@ -85,6 +85,9 @@ class Keeper(Protocol):
             rows: of the batch.
             inputs: of the batch, in the manifest's order, dtype[rows, steps, ...] or dtype[rows, ...], contiguous.
             states: of the batch, float32[rows, S], of a stepwise model.
+
+        Raises:
+            MemoryError: the batch is not whole.
         """
 
     def scatter(self, rows: "KeptRows", outputs: Sequence[Array], states: Array | None) -> None:

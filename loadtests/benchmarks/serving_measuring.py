@@ -89,9 +89,9 @@ class Run:
         return float(steps.sum() / self.seconds)
 
     def percentile(self, percent: float, *, among: NDArray[np.bool_] | None = None) -> float:
-        """Latency in seconds of the answered, or of some of them."""
+        """Latency in seconds of the answered, or of some of them; NaN if there are none."""
         chosen = self.answered if among is None else self.answered & among
-        return float(np.percentile(self.latency[chosen], percent))
+        return float(np.percentile(self.latency[chosen], percent)) if chosen.any() else float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a user of pip gets: with a C++ compiler the native engine too, with gRPC's library the native front, without them all the rest."""
+"""What a user of pip gets: what is native where a compiler and libraries are at hand, and all the rest without them."""
 
 import os
 import shutil
@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from scripts.generate_stubs import ROOT
-from serving.wire.native.library import is_built
+from serving.wire.native.library import PACKAGES, is_built
+from tests.support.artefacts import write_lstm
+from training.local_server import LocalServer
 
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 ENGINE = "serving/engine/native/liblstm_native.so"
@@ -57,13 +59,35 @@ def test_a_wheel_built_without_a_compiler_is_pure_python(pure: Path) -> None:
     assert content(pure) == PYTHON_FILES
 
 
-def test_the_server_of_a_pure_wheel_starts(pure: Path, tmp_path: Path) -> None:
-    """It also goes before this checkout, which is installed editable here: PYTHONPATH decides, no import hook."""
-    subprocess.run([*PIP, "install", "--no-deps", "--no-index", "--target", tmp_path, pure], check=True)
+@pytest.fixture(scope="module")
+def program(pure: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The server of a pure wheel. It goes before this checkout, which is editable here: PYTHONPATH decides, no hook."""
+    folder = tmp_path_factory.mktemp("installed")
+    subprocess.run([*PIP, "install", "--no-deps", "--no-index", "--target", folder, pure], check=True)
+    program = folder / "program"
+    program.write_text(f"#!/bin/sh\ncd / && PYTHONPATH='{folder}' exec '{sys.executable}' -m serving \"$@\"\n")
+    program.chmod(0o755)
+    return program
 
-    program = "import serving.app, serving.engine.native, serving.wire.native; print(serving.app.__file__)"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    started = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    assert Path(started.stdout.strip()).is_relative_to(tmp_path)
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("models")
+    write_lstm(repository)
+    return repository
+
+
+def test_the_server_of_a_pure_wheel_serves_and_says_what_would_make_it_faster(program: Path, models: Path) -> None:
+    with LocalServer(models, program=program) as server:
+        lines = [line for line in server.log if "the native front was not built" in line]
+        assert len(lines) == 1
+        assert PACKAGES in lines[0]
+    assert server.process.returncode == 0
+
+
+def test_a_native_front_that_is_not_there_ends_the_start(program: Path, models: Path) -> None:
+    with pytest.raises(RuntimeError, match="the native front is not there") as ended:
+        LocalServer(models, "--wire", "native", program=program)
+    assert f"apt-get install {PACKAGES}" in str(ended.value)
+    assert "--wire grpcio" in str(ended.value)
+    assert "Traceback" not in str(ended.value)

@@ -44,7 +44,7 @@ def server_of(models: Path) -> "Iterator[tuple[Target, float]]":
     """Serve a repository from one core; yields the server and the seconds that it took to become ready."""
     began = time.perf_counter()
     with on_core(SERVER_CORE):
-        server = LocalServer(models, "--threads", "1")
+        server = LocalServer(models, "--threads", "1", "--wire", "grpcio")  # whose threads the replica mirrors
     seconds = time.perf_counter() - began
     with server:
         port = int(server.address.rpartition(":")[2])

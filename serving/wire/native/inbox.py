@@ -115,4 +115,5 @@ class NativeInbox:
         addresses = (ctypes.c_void_p * len(tensors))(*[tensor.ctypes.data for tensor in tensors])
         state = None if states is None else states.ctypes.data
         spans, positions = rows.spans.ctypes.data, rows.positions.ctypes.data
-        function(self.handle, spans, positions, rows.count, rows.steps, addresses, state)
+        if not function(self.handle, spans, positions, rows.count, rows.steps, addresses, state):
+            raise MemoryError(f"no memory to copy {rows.count} rows")

@@ -217,14 +217,20 @@ void lstm_front_wake(void* inbox) {
   Guarded([&] { InboxOf(inbox).Wake(); });
 }
 
-void lstm_front_gather(void* inbox, const int64_t* spans, const int64_t* positions, size_t count, int64_t steps,
-                       char* const* inputs, float* states) {
-  Guarded([&] { InboxOf(inbox).Gather({spans, positions, count}, {steps, inputs, states}); });
+int32_t lstm_front_gather(void* inbox, const int64_t* spans, const int64_t* positions, size_t count, int64_t steps,
+                          char* const* inputs, float* states) {
+  return Guarded([&]() -> int32_t {
+    InboxOf(inbox).Gather({spans, positions, count}, {steps, inputs, states});
+    return 1;
+  });
 }
 
-void lstm_front_scatter(void* inbox, const int64_t* spans, const int64_t* positions, size_t count, int64_t steps,
-                        const char* const* outputs, const float* states) {
-  Guarded([&] { InboxOf(inbox).Scatter({spans, positions, count}, {steps, outputs, states}); });
+int32_t lstm_front_scatter(void* inbox, const int64_t* spans, const int64_t* positions, size_t count, int64_t steps,
+                           const char* const* outputs, const float* states) {
+  return Guarded([&]() -> int32_t {
+    InboxOf(inbox).Scatter({spans, positions, count}, {steps, outputs, states});
+    return 1;
+  });
 }
 
 void lstm_front_answer(void* inbox, const int64_t* ids, size_t count) {

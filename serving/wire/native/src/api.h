@@ -66,11 +66,12 @@ LSTM_FRONT_API void lstm_front_rouse(void* inbox);
 LSTM_FRONT_API void lstm_front_wait(void* inbox);
 LSTM_FRONT_API void lstm_front_wait_taken(void* inbox, int64_t ns);
 LSTM_FRONT_API void lstm_front_wake(void* inbox);
-// Spans are int64[count, 4] (request, row, first step, last step), positions int64[count] of rows in the batch.
-LSTM_FRONT_API void lstm_front_gather(void* inbox, const int64_t* spans, const int64_t* positions, size_t count,
-                                      int64_t steps, char* const* inputs, float* states);
-LSTM_FRONT_API void lstm_front_scatter(void* inbox, const int64_t* spans, const int64_t* positions, size_t count,
-                                       int64_t steps, const char* const* outputs, const float* states);
+// Spans are int64[count, 4] (request, row, first step, last step), positions int64[count] of rows in the batch. Both return
+// 0 if there was no memory: then the batch must not be computed, or its outputs are nobody's.
+LSTM_FRONT_API int32_t lstm_front_gather(void* inbox, const int64_t* spans, const int64_t* positions, size_t count,
+                                         int64_t steps, char* const* inputs, float* states);
+LSTM_FRONT_API int32_t lstm_front_scatter(void* inbox, const int64_t* spans, const int64_t* positions, size_t count,
+                                          int64_t steps, const char* const* outputs, const float* states);
 LSTM_FRONT_API void lstm_front_answer(void* inbox, const int64_t* ids, size_t count);
 LSTM_FRONT_API void lstm_front_fail(void* front, void* inbox, int64_t id, const char* reason, const char* ending,
                                     size_t size);

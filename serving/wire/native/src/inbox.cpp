@@ -68,7 +68,13 @@ void Inbox::Take(int64_t first_id, Arrivals& arrivals) {
     arrivals.deadline_ns[index] = request.deadline_ns();
     arrivals.priority[index] = request.priority();
     entry->id = first_id + index;
-    live_.emplace(entry->id, entry);
+    try {
+      live_.emplace(entry->id, entry);
+    } catch (const std::bad_alloc&) {  // it stays until there is memory
+      entry->id = 0;
+      --arrivals.count;
+      break;
+    }
     pending_.pop_front();
   }
   const auto room = static_cast<size_t>(arrivals.cancelled_capacity);
@@ -190,7 +196,11 @@ void Inbox::Answer(const int64_t* ids, size_t count) {
     const int64_t taken_ns = MonotonicNs() - entry->request->began_ns();
     if (entry->request->answering()) {
       counts_->Ended(0, taken_ns);
-      asker->Answer(entry->request->TakeAnswer());
+      try {
+        asker->Answer(entry->request->TakeAnswer());
+      } catch (const std::exception&) {  // the others' answers are not to wait for it
+        asker->Fail(no_memory_);
+      }
     } else {
       counts_->Ended(no_memory_outcome_, taken_ns);
       asker->Fail(no_memory_);
