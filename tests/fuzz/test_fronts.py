@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serving._proto import open_inference_pb2 as oip
-from tests.fuzz.calls import METHODS, SPARE, Method, message
+from tests.fuzz.calls import METHODS, Method, message
 from tests.fuzz.kinds import INPUTS, SEED
 from tests.fuzz.served import SECONDS, Served, serving, write_models
 from tests.support.front import needs_front
@@ -119,21 +119,24 @@ def test_all_other_calls_get_the_same(fronts: Fronts, method: Method) -> None:
         assert native == grpcio, f"FUZZ_SEED={SEED}, {method.name} number {number}"
 
 
-@pytest.mark.parametrize("messages", [[], [b"", b""]], ids=["none", "two"])
+PATHS = [method.path for method in METHODS if method.name not in {"Watch", "ServerReflectionInfo"}]
+CHANGING_PATHS = [method.path for method in METHODS if method.name in CHANGING]
+"""To which two messages would unload a model, or which tell how often they were asked."""
+NO_METHODS = [
+    "/inference.GRPCInferenceService/Nothing",
+    "/inference.GRPCInferenceService/TraceSetting",
+    "/inference.Other/ModelInfer",
+    "/",
+    "/\N{SNOWMAN}".encode().decode("latin-1"),
+]
+
+
 @pytest.mark.parametrize(
-    "path",
-    [
-        *(method.path for method in METHODS if method.name not in {"Watch", "ServerReflectionInfo"}),
-        "/inference.GRPCInferenceService/Nothing",
-        "/inference.GRPCInferenceService/TraceSetting",
-        "/inference.Other/ModelInfer",
-        "/",
-        "/\N{SNOWMAN}".encode().decode("latin-1"),
-    ],
+    ("path", "messages"),
+    [(path, []) for path in (*PATHS, *NO_METHODS)]
+    + [(path, [b"", b""]) for path in (*PATHS, *NO_METHODS) if path not in CHANGING_PATHS],
 )
 def test_calls_without_a_message_or_of_no_method_get_the_same(fronts: Fronts, path: str, messages: list[bytes]) -> None:
-    if messages and path.endswith(tuple(f"/{name}" for name in CHANGING)):
-        pytest.skip(f"{SPARE} would be unloaded, or statistics differ")
     kind = next((method.answer for method in METHODS if method.path == path), oip.ModelInferResponse)
     native, grpcio = (as_read(asked(each, path, messages), kind) for each in fronts)
 

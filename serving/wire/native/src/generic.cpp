@@ -70,13 +70,13 @@ void GenericCall::Bridge() {
 
 // Answers a probe; what it cannot answer, Python does.
 void GenericCall::CheckHealth() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (finishing_) return;  // the client had left, and that was seen first
+  }
   HealthCheckRequest request;
   const bool read = read_ahead_ && !LooksCompressed(content_) && request.ParseFromString(content_);
   if (kind_ == kWatch && read) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      watching_ = true;
-    }
     front_.health.Join(shared_from_this(), request.service());
     return;
   }
@@ -146,7 +146,11 @@ void GenericCall::Receive() {
     front_.control.Push({lstm_front::Bridge::kMessage, id, std::move(content_)});
     return;
   }
-  if (!finishing_) stream_.Read(&request_, read_.Of(shared_from_this()));
+  if (finishing_) {
+    front_.control.Push({lstm_front::Bridge::kEnd, id, {}});
+  } else {
+    stream_.Read(&request_, read_.Of(shared_from_this()));
+  }
 }
 
 void GenericCall::ReadDone(bool ok) {

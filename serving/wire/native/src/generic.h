@@ -52,7 +52,7 @@ class GenericCall final : public Watcher, public BridgedCall, public Droppable, 
 
   std::mutex mutex_;
   std::string content_;  // what was read before Python got the call
-  bool read_ahead_ = false, watching_ = false, sending_ = false, ending_ = false;
+  bool read_ahead_ = false, sending_ = false, ending_ = false;
   int32_t news_ = -1;  // of what could not be sent yet, the newest
   grpc::ByteBuffer request_, sending_content_;
   std::optional<size_t> last_;  // bytes of the last message; an empty one is a message too
