@@ -102,8 +102,9 @@ class Conductor:
         """Return how many users there should be now, None at the end of the run.
 
         Args:
-            processes: those that send and are still there; in an open loop each has one user, who sends its part of the
-                plan.
+            processes: those that send and are still there. In an open loop each that began has one user, who sends its
+                part of the plan, and their number stays: locust gives the user of one that went to another, and told
+                to stop one of the two there, it might take the one that sends.
         """
         elapsed = time.monotonic() - self._start
         told = [self._told[process][-1] for process in processes if process in self._told]
@@ -113,7 +114,7 @@ class Conductor:
         if self._complete or not processes:
             return None
         if self.options.open:
-            return len(processes)
+            return self._processes
         if elapsed >= self._seconds:
             return 0
         return max(1, round(self.options.profile.rate_at(max(0.0, elapsed))))

@@ -12,6 +12,8 @@ from training.local_server import LocalServer
 
 LONG = ("--models", "whole", "--seconds", "600", "--shape", "steady:50", "--check", "4")
 SHORT = ("--models", "whole", "--seconds", "8", "--shape", "steady:50", "--check", "4")
+NOTICED = ("--models", "whole", "--seconds", "14", "--shape", "steady:50", "--check", "4", "--deadline", "0.5")
+"""Long enough for locust to miss a worker, spread its users anew, and end the call of one that it stops."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -45,7 +47,7 @@ def test_a_server_that_dies_leaves_no_request_without_an_end(repository: Path, t
 
 
 def test_the_requests_of_a_worker_that_dies_are_lost_and_told(server: LocalServer, tmp_path: Path) -> None:
-    process = start(server.address, tmp_path, *SHORT, "--processes", "2", *metrics(server), locust=PLAIN)
+    process = start(server.address, tmp_path, *NOTICED, "--processes", "2", *metrics(server), locust=PLAIN)
     first_request(server)
     os.kill(workers_of(process.pid)[0], signal.SIGKILL)
     ended = end(process, tmp_path)
