@@ -33,7 +33,7 @@ ARG DEVICE
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
-        g++ libgrpc++-dev libprotobuf-dev protobuf-compiler python3-venv \
+        g++ libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY CMakeLists.txt pyproject.toml constraints.txt README.md LICENSE ./

@@ -80,7 +80,7 @@ docs: .venv/.installed-test ## write the table of settings in docs/configuration
 native: .venv/.installed-demo ## build the native front and INT8 engine again, or say why they cannot be built
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --config-settings wheel.cmake=true -e .
 	@[ -e $(FRONT)/liblstm_front.so ] || echo "The native front is not built: it takes" \
-		"apt-get install g++ libgrpc++-dev libprotobuf-dev protobuf-compiler"
+		"apt-get install g++ libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc"
 
 .PHONY: clean
 clean: ## remove the environment, the demo's output and every cache

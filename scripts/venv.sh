@@ -44,5 +44,5 @@ if [ ! -e "$engine" ]; then
 fi
 if [ ! -e "$front" ]; then
     echo "The native front is not built: requests come through grpcio, which takes several times the CPU. On Debian and Ubuntu:"
-    echo "apt-get install g++ libgrpc++-dev libprotobuf-dev protobuf-compiler, then make native"
+    echo "apt-get install g++ libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc, then make native"
 fi

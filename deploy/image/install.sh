@@ -4,7 +4,7 @@
 #   DEVICE  cpu or gpu: which ONNX Runtime
 #   TARGET  absolute path that does not exist yet; the environment stays usable only there
 # It takes python3 (PYTHON names another) with its venv module, a C++17 compiler, and gRPC's C++ library with its compiler
-# plugin (Debian and Ubuntu: libgrpc++-dev libprotobuf-dev protobuf-compiler). pip's own configuration applies.
+# plugin (Debian and Ubuntu: libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc). pip's own configuration applies.
 set -eu
 
 device=${1:-} target=${2:-}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.generate_stubs import ROOT, generate
+from serving.wire.native.library import PACKAGES
 
 STUBS = [
     *("open_inference_pb2.py", "open_inference_pb2.pyi", "open_inference_pb2_grpc.py", "open_inference_pb2_grpc.pyi"),
@@ -41,3 +42,16 @@ def test_every_make_target_is_in_the_help() -> None:
     ).stdout
 
     assert targets == {line.split()[1] for line in listed.splitlines()}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(".ci/run", "Dockerfile", "Makefile", "README.md", "deploy/image/install.sh", "scripts/venv.sh"),
+        "serving/wire/native/CMakeLists.txt",
+    ],
+)
+def test_whoever_builds_the_native_front_names_all_that_it_takes(path: str) -> None:
+    words = (ROOT / path).read_text().replace('"', " ").replace("`", " ").replace(",", " ").replace(")", " ").split()
+
+    assert {name for name in PACKAGES.split() if name != "g++"} <= set(words)

@@ -8,7 +8,7 @@ from typing import Any
 from serving.errors import FrontUnavailable
 
 LIBRARY = Path(__file__).parent / "liblstm_front.so"
-PACKAGES = "g++ libgrpc++-dev libprotobuf-dev protobuf-compiler"
+PACKAGES = "g++ libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc"
 """Of Debian and Ubuntu, which the library is built with."""
 DESCRIPTORS = 2
 """Of a connection: by the second the library sees that it is over (`src/listener.h`)."""
