@@ -76,11 +76,8 @@ class Arrivals(Keeper, Protocol):
     def rouse(self) -> None:
         """End one `wait_idle`, the present one or the next."""
 
-    def wait(self) -> None:
-        """Wait until there is something to take and nobody is idle, or `wake`."""
-
-    def wait_taken(self, *, seconds: float) -> None:
-        """Wait until everything has been taken, `wake`, or for so long."""
+    def wait_overdue(self, *, seconds: float) -> None:
+        """Wait until something has not been taken for so long while nobody was idle, or `wake`."""
 
     def wake(self) -> None:
         """End a wait, the present one or the next."""

@@ -27,8 +27,8 @@ MILLISECOND_NS = NANOSECONDS_PER_SECOND // 1000
 
 
 INTAKE_SECONDS = 0.001
-"""How long what has come may wait while the engine is busy, before it is looked at whether it has to be refused. The
-end of most calls comes before, and takes it along without waking a thread for it."""
+"""How long what has come may wait while nobody is idle, before it is looked at whether it has to be refused. The end of
+most calls comes before, and takes it along without waking a thread for it."""
 
 
 class _Request:
@@ -308,9 +308,7 @@ class Runner:
         """Take what comes while no batch is picked."""
         assert self._arrivals is not None, "it has been attached"
         while True:
-            self._arrivals.wait()
-            if not self._free_instances:
-                self._arrivals.wait_taken(seconds=INTAKE_SECONDS)
+            self._arrivals.wait_overdue(seconds=INTAKE_SECONDS)
             while self.take():
                 pass
             with self._lock:

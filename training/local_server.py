@@ -45,6 +45,7 @@ class LocalServer:
             ready = self.wait_for(READY)
         except RuntimeError:
             self.process.kill()
+            self.process.wait()
             self._reader.join()
             raise
         self.address = f"{ready[1]}:{ready[2]}"

@@ -634,7 +634,6 @@ class Opening(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     DEADLINE_NS_FIELD_NUMBER: _builtins.int
     BEGUN_NS_FIELD_NUMBER: _builtins.int
-    OF_STREAM_FIELD_NUMBER: _builtins.int
     CHOSEN_FIELD_NUMBER: _builtins.int
     UNREAD_FIELD_NUMBER: _builtins.int
     path: _builtins.str
@@ -642,8 +641,6 @@ class Opening(_message.Message):
     deadline_ns: _builtins.int
     """on the monotonic clock"""
     begun_ns: _builtins.int
-    of_stream: _builtins.bool
-    """a request of a stream that the front answers"""
     chosen: _builtins.bool
     """for a trace"""
     unread: _builtins.bool
@@ -658,13 +655,12 @@ class Opening(_message.Message):
         metadata: _abc.Iterable[Global___Opening.Pair] | None = ...,
         deadline_ns: _builtins.int | None = ...,
         begun_ns: _builtins.int = ...,
-        of_stream: _builtins.bool = ...,
         chosen: _builtins.bool = ...,
         unread: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_ns", b"_deadline_ns", "deadline_ns", b"deadline_ns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_ns", b"_deadline_ns", "begun_ns", b"begun_ns", "chosen", b"chosen", "deadline_ns", b"deadline_ns", "metadata", b"metadata", "of_stream", b"of_stream", "path", b"path", "peer", b"peer", "unread", b"unread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_ns", b"_deadline_ns", "begun_ns", b"begun_ns", "chosen", b"chosen", "deadline_ns", b"deadline_ns", "metadata", b"metadata", "path", b"path", "peer", b"peer", "unread", b"unread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_ns: _TypeAlias = _typing.Literal["deadline_ns"]  # noqa: Y015
     _WhichOneofArgType__deadline_ns: _TypeAlias = _typing.Literal["_deadline_ns", b"_deadline_ns"]  # noqa: Y015

@@ -36,23 +36,19 @@ class Refused:
     predicted_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """A request as the batcher sees it: sizes and times, never a tensor.
-
-    Attributes:
-        id: unique among all tickets of a batcher.
-        lengths: steps of each row, one number per row, all >= 1.
-        enqueued_ns: when it arrived.
-        deadline_ns: when its answer is worth nothing any more.
-        handicap_ns: how much later than `enqueued_ns` it counts as having arrived; negative puts it forward.
-    """
+class Ticket(NamedTuple):
+    """A request as the batcher sees it: sizes and times, never a tensor."""
 
     id: int
+    """Unique among all tickets of a batcher."""
     lengths: Sequence[int]
+    """Steps of each row, one number per row, all >= 1."""
     enqueued_ns: int
+    """When it arrived."""
     deadline_ns: int = NEVER_NS
+    """When its answer is worth nothing any more."""
     handicap_ns: int = 0
+    """How much later than `enqueued_ns` it counts as having arrived; negative puts it forward."""
 
     @property
     def rows(self) -> int:

@@ -57,8 +57,13 @@ class Waiting:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Let rows wait, at least one, in any order."""
-        if not self._blocks:
-            self._blocks.append([])
+        blocks = self._blocks
+        if not blocks:
+            blocks.append([])
+        elif len(rows) == 1 and blocks[-1][-1].order <= rows[0].order and len(blocks[-1]) < MOST_BLOCK_ROWS:
+            blocks[-1].append(rows[0])  # the least urgent of all, as most are that come
+            self._note(rows)
+            return
         for number, part in reversed(self._parts(rows)):
             block = self._blocks[number]
             if len(part) == 1:
@@ -67,10 +72,7 @@ class Waiting:
                 merge(block, part)
             if len(block) > MOST_BLOCK_ROWS:
                 self._cut(number)
-        self._count += len(rows)
-        if self._by_length is not None:
-            for row in rows:
-                self._by_length[row.length].add((row,))
+        self._note(rows)
 
     def remove(self, rows: Sequence[Row]) -> None:
         """Let rows go, at least one, all of which wait."""
@@ -92,6 +94,13 @@ class Waiting:
                 self._by_length[row.length].remove((row,))
                 if not self._by_length[row.length]:
                     del self._by_length[row.length]
+
+    def _note(self, rows: Sequence[Row]) -> None:
+        """Count rows that have come, and have them found by their length, if anybody asks for that."""
+        self._count += len(rows)
+        if self._by_length is not None:
+            for row in rows:
+                self._by_length[row.length].add((row,))
 
     def _parts(self, rows: Sequence[Row]) -> list[tuple[int, Sequence[Row]]]:
         """Return the rows sorted and dealt out to the blocks in whose bounds they are, with the blocks' numbers."""

@@ -71,13 +71,9 @@ class NativeInbox:
         """End one `wait_idle`, the present one or the next."""
         self._library.rouse(self.handle)
 
-    def wait(self) -> None:
-        """Wait until there is something to take and nobody is idle, or `wake`."""
-        self._library.wait(self.handle)
-
-    def wait_taken(self, *, seconds: float) -> None:
-        """Wait until everything has been taken, `wake`, or for so long."""
-        self._library.wait_taken(self.handle, int(seconds * NANOSECONDS_PER_SECOND))
+    def wait_overdue(self, *, seconds: float) -> None:
+        """Wait until something has not been taken for so long while nobody was idle, or `wake`."""
+        self._library.wait_overdue(self.handle, int(seconds * NANOSECONDS_PER_SECOND))
 
     def wake(self) -> None:
         """End a wait, the present one or the next."""
@@ -90,7 +86,7 @@ class NativeInbox:
     def answer(self, ids: Sequence[int]) -> None:
         """Send the answers of requests all of whose rows have been scattered; those that have left are passed over."""
         numbers = np.array(ids, np.int64)
-        self._library.answer(self.handle, numbers.ctypes.data, len(numbers))
+        self._library.answer(self._front, self.handle, numbers.ctypes.data, len(numbers))
 
     def fail(self, id: int, error: ServingError) -> None:  # noqa: A002  the ticket's
         """End a request with an error; nothing if it has left."""

@@ -194,6 +194,7 @@ class Load {
 
  private:
   static constexpr int64_t kBurst = 32, kEngines = 2;
+  static constexpr int64_t kOverdueNs = 100'000;
   static constexpr size_t kBatchRows = 8;
 
   struct Row {
@@ -254,7 +255,7 @@ class Load {
       }
       if (came.count != 0 || came.cancelled_count != 0) continue;
       if (stopping_) return;
-      inbox_.Wait();
+      inbox_.WaitOverdue(kOverdueNs);
     }
   }
 

@@ -60,7 +60,6 @@ class SilentCall final : public BridgedCall {
   void Receive() override {}
   void Send(std::string) override {}
   void Finish(const Ending&, const std::string*) override {}
-  void Abandon() override {}
   bool active() const override { return true; }
 };
 

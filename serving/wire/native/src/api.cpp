@@ -205,12 +205,8 @@ void lstm_front_rouse(void* inbox) {
   Guarded([&] { InboxOf(inbox).Rouse(); });
 }
 
-void lstm_front_wait(void* inbox) {
-  Guarded([&] { InboxOf(inbox).Wait(); });
-}
-
-void lstm_front_wait_taken(void* inbox, int64_t ns) {
-  Guarded([&] { InboxOf(inbox).WaitTaken(ns); });
+void lstm_front_wait_overdue(void* inbox, int64_t ns) {
+  Guarded([&] { InboxOf(inbox).WaitOverdue(ns); });
 }
 
 void lstm_front_wake(void* inbox) {
@@ -233,8 +229,8 @@ int32_t lstm_front_scatter(void* inbox, const int64_t* spans, const int64_t* pos
   });
 }
 
-void lstm_front_answer(void* inbox, const int64_t* ids, size_t count) {
-  Guarded([&] { InboxOf(inbox).Answer(ids, count); });
+void lstm_front_answer(void* front, void* inbox, const int64_t* ids, size_t count) {
+  Guarded([&] { FrontOf(front).Answer(Shared<Inbox>(inbox), ids, count); });
 }
 
 void lstm_front_fail(void* front, void* inbox, int64_t id, const char* reason, const char* ending, size_t size) {
@@ -291,10 +287,6 @@ void lstm_front_call_finish(void* front, int32_t which, int64_t call, const char
     const auto last = content == nullptr ? std::string() : std::string(content, size);
     found.Finish(Parsed<Ending>(ending, ending_size), content == nullptr ? nullptr : &last);
   });
-}
-
-void lstm_front_call_abandon(void* front, int32_t which, int64_t call) {
-  OnCall(front, which, call, [](BridgedCall& found) { found.Abandon(); });
 }
 
 int32_t lstm_front_call_active(void* front, int32_t which, int64_t call) {

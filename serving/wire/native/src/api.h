@@ -63,8 +63,7 @@ LSTM_FRONT_API void lstm_front_inbox_shut(void* inbox);
 LSTM_FRONT_API void lstm_front_take(void* inbox, int64_t first_id, lstm_front_arrivals* arrivals);
 LSTM_FRONT_API void lstm_front_wait_idle(void* inbox);
 LSTM_FRONT_API void lstm_front_rouse(void* inbox);
-LSTM_FRONT_API void lstm_front_wait(void* inbox);
-LSTM_FRONT_API void lstm_front_wait_taken(void* inbox, int64_t ns);
+LSTM_FRONT_API void lstm_front_wait_overdue(void* inbox, int64_t ns);
 LSTM_FRONT_API void lstm_front_wake(void* inbox);
 // Spans are int64[count, 4] (request, row, first step, last step), positions int64[count] of rows in the batch. Both return
 // 0 if there was no memory: then the batch must not be computed, or its outputs are nobody's.
@@ -72,7 +71,7 @@ LSTM_FRONT_API int32_t lstm_front_gather(void* inbox, const int64_t* spans, cons
                                          int64_t steps, char* const* inputs, float* states);
 LSTM_FRONT_API int32_t lstm_front_scatter(void* inbox, const int64_t* spans, const int64_t* positions, size_t count,
                                           int64_t steps, const char* const* outputs, const float* states);
-LSTM_FRONT_API void lstm_front_answer(void* inbox, const int64_t* ids, size_t count);
+LSTM_FRONT_API void lstm_front_answer(void* front, void* inbox, const int64_t* ids, size_t count);
 LSTM_FRONT_API void lstm_front_fail(void* front, void* inbox, int64_t id, const char* reason, const char* ending,
                                     size_t size);
 LSTM_FRONT_API void lstm_front_refer(void* inbox, int64_t id);
@@ -85,7 +84,6 @@ LSTM_FRONT_API void lstm_front_call_receive(void* front, int32_t which, int64_t 
 LSTM_FRONT_API void lstm_front_call_send(void* front, int32_t which, int64_t call, const char* content, size_t size);
 LSTM_FRONT_API void lstm_front_call_finish(void* front, int32_t which, int64_t call, const char* ending,
                                            size_t ending_size, const char* content, size_t size);
-LSTM_FRONT_API void lstm_front_call_abandon(void* front, int32_t which, int64_t call);
 LSTM_FRONT_API int32_t lstm_front_call_active(void* front, int32_t which, int64_t call);
 LSTM_FRONT_API void lstm_front_call_release(void* front, int32_t which, int64_t call);
 

@@ -24,8 +24,6 @@ class BridgedCall {
   virtual void Send(std::string content) = 0;
   // Ends the call; `content` is a last message, or nullptr. To be called exactly once.
   virtual void Finish(const Ending& ending, const std::string* content) = 0;
-  // Ends the call without sending the rest.
-  virtual void Abandon() = 0;
   virtual bool active() const = 0;
 
   std::atomic<int64_t> id{0};  // 0 until the bridge has it; who ends the call may be asking meanwhile

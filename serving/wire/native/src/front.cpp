@@ -56,6 +56,7 @@ Front::Front(Settings given, std::shared_ptr<Slots> request_slots, CertificateSo
   builder.RegisterService(&service);
   builder.RegisterAsyncGenericService(&others);
   queue = builder.AddCompletionQueue();
+  posts_.emplace(*queue);
   server_ = builder.BuildAndStart();
   if (!server_) throw std::runtime_error("gRPC does not start with these settings");
 }
@@ -69,6 +70,7 @@ void Front::Start() {
   for (int call = 0; call < kAcceptingStreams; ++call) StreamCall::Accept(*this);
   for (int call = 0; call < kAcceptingOthers; ++call) GenericCall::Accept(*this);
   thread_ = std::thread([this] { Run(); });
+  posts_->Open();
   listener_.Start([this](int listener, int connection) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
     parameters.listener_fd = listener;
@@ -114,6 +116,7 @@ void Front::Stop(double seconds) {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait_for(lock, kLastEnds, [this] { return calls_ == 0; });
   }
+  posts_->Close();
   queue->Shutdown();
   if (thread_.joinable()) {
     thread_.join();
@@ -220,6 +223,17 @@ Front::Taken Front::Take(const std::shared_ptr<Asker>& asker, Arrival& arrival) 
     return {};
   }
   return {std::move(entry), std::move(inbox)};
+}
+
+void Front::Answer(const std::shared_ptr<Inbox>& inbox, const int64_t* ids, size_t count) {
+  bool posted = false;
+  try {
+    posted = posts_->Post([inbox, numbers = std::vector<int64_t>(ids, ids + count)] {
+      inbox->Answer(numbers.data(), numbers.size());
+    });
+  } catch (const std::bad_alloc&) {
+  }
+  if (!posted) inbox->Answer(ids, count);
 }
 
 void Front::Cancel(const Taken& taken) {

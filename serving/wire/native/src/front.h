@@ -24,6 +24,7 @@
 #include "inbox.h"
 #include "listener.h"
 #include "lag.h"
+#include "posts.h"
 #include "slots.h"
 #include "tokens.h"
 #include "unread.h"
@@ -86,6 +87,9 @@ class Front {
   // Has Python take what a call has brought; `refuse` is called if that has too much to do.
   void Refer(const std::shared_ptr<BridgedCall>& call, const std::function<void(const Ending&)>& refuse);
 
+  // Sends answers of an inbox that have been computed.
+  void Answer(const std::shared_ptr<Inbox>& inbox, const int64_t* ids, size_t count);
+
   // How a request ends that an exception has met.
   Ending Fault(const std::exception& error);
 
@@ -126,6 +130,7 @@ class Front {
   Listener listener_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
   std::unique_ptr<grpc::Server> server_;
+  std::optional<Posts> posts_;
   std::thread thread_;
   std::atomic<bool> draining_{false}, closed_{false};
   mutable std::mutex mutex_;

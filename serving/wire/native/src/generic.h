@@ -24,7 +24,6 @@ class GenericCall final : public Watcher, public BridgedCall, public Droppable, 
   void Receive() override;
   void Send(std::string content) override;
   void Finish(const Ending& ending, const std::string* content) override;
-  void Abandon() override { context_.TryCancel(); }
   bool active() const override { return active_; }
 
   void Drop() override { EndUnread(context_); }

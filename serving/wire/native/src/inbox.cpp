@@ -17,22 +17,21 @@ Inbox::Inbox(std::shared_ptr<const Signature> signature, std::shared_ptr<Version
       no_memory_outcome_(outcome) {}
 
 bool Inbox::Put(std::shared_ptr<Entry> entry) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) return false;
-  entry->request->queued_ns = MonotonicNs();
-  pending_.push_back(std::move(entry));
-  if (idle_ != 0 || pending_.size() == 1) Tell();
+  std::condition_variable* whom = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) return false;
+    entry->request->queued_ns = MonotonicNs();
+    if (!untaken()) untaken_since_ns_ = entry->request->queued_ns;
+    pending_.push_back(std::move(entry));
+    if (idle_ != 0 || pending_.size() == 1) whom = Whom();
+  }
+  if (whom != nullptr) whom->notify_one();  // without the lock, which who wakes would wait for
   return true;
 }
 
-// Under the lock: wakes one who can do something about what has come.
-void Inbox::Tell() {
-  if (idle_ != 0) {
-    idle_came_.notify_one();
-  } else if (waiting_ != 0) {
-    came_.notify_all();
-  }
-}
+// Under the lock: where somebody waits who can do something about what has come; nullptr if nobody has to be told.
+std::condition_variable* Inbox::Whom() { return idle_ != 0 ? &idle_came_ : waiting_ != 0 ? &came_ : nullptr; }
 
 void Inbox::Close() {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -40,20 +39,25 @@ void Inbox::Close() {
 }
 
 std::shared_ptr<Asker> Inbox::Cancel(const std::shared_ptr<Entry>& entry) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (!entry->asker) return nullptr;  // it has left
-  if (entry->id == 0) {
-    pending_.erase(std::find(pending_.begin(), pending_.end(), entry));
-    entry->place.reset();
-    return std::move(entry->asker);
+  std::condition_variable* whom;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!entry->asker) return nullptr;  // it has left
+    if (entry->id == 0) {
+      pending_.erase(std::find(pending_.begin(), pending_.end(), entry));
+      entry->place.reset();
+      return std::move(entry->asker);
+    }
+    if (!untaken()) untaken_since_ns_ = MonotonicNs();
+    cancelled_.push_back(entry->id);
+    whom = Whom();
   }
-  cancelled_.push_back(entry->id);
-  Tell();
+  if (whom != nullptr) whom->notify_one();
   return nullptr;
 }
 
 void Inbox::Take(int64_t first_id, Arrivals& arrivals) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex_);
   arrivals.count = 0;
   int64_t lengths = 0;
   while (!pending_.empty() && arrivals.count < arrivals.capacity) {
@@ -82,11 +86,10 @@ void Inbox::Take(int64_t first_id, Arrivals& arrivals) {
   std::copy(cancelled_.begin(), cancelled_.begin() + static_cast<ptrdiff_t>(told), arrivals.cancelled);
   cancelled_.erase(cancelled_.begin(), cancelled_.begin() + static_cast<ptrdiff_t>(told));
   arrivals.cancelled_count = static_cast<int64_t>(told);
-  if (!pending_.empty()) {
-    Tell();
-  } else if (waiting_taken_ != 0) {
-    taken_.notify_all();
-  }
+  std::condition_variable* const whom = untaken() ? Whom() : nullptr;
+  untaken_since_ns_ = MonotonicNs();
+  lock.unlock();
+  if (whom != nullptr) whom->notify_one();
 }
 
 void Inbox::WaitIdle() {
@@ -98,32 +101,36 @@ void Inbox::WaitIdle() {
 }
 
 void Inbox::Rouse() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  roused_ = true;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    roused_ = true;
+  }
   idle_came_.notify_one();
 }
 
-void Inbox::Wait() {
+void Inbox::WaitOverdue(int64_t ns) {
   std::unique_lock<std::mutex> lock(mutex_);
-  ++waiting_;
-  came_.wait(lock, [this] { return woken_ || (idle_ == 0 && (!pending_.empty() || !cancelled_.empty())); });
-  --waiting_;
+  while (!woken_) {
+    if (idle_ != 0 || !untaken()) {
+      ++waiting_;
+      came_.wait(lock);
+      --waiting_;
+      continue;
+    }
+    const int64_t left_ns = untaken_since_ns_ + ns - MonotonicNs();
+    if (left_ns <= 0) break;
+    overdue_.wait_for(lock, std::chrono::nanoseconds(left_ns));  // what else comes meanwhile does not wake it
+  }
   woken_ = false;
 }
 
-void Inbox::WaitTaken(int64_t ns) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  ++waiting_taken_;
-  taken_.wait_for(lock, std::chrono::nanoseconds(ns),
-                  [this] { return woken_ || (pending_.empty() && cancelled_.empty()); });
-  --waiting_taken_;
-}
-
 void Inbox::Wake() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  woken_ = true;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    woken_ = true;
+  }
   came_.notify_all();
-  taken_.notify_all();
+  overdue_.notify_all();
 }
 
 std::vector<std::shared_ptr<Entry>> Inbox::Find(const Spans& spans) {

@@ -79,10 +79,9 @@ class Inbox {
   void WaitIdle();
   // Ends one such wait, the present one or the next.
   void Rouse();
-  // For who takes what comes while nobody is idle: waits until there is something, or `Wake`.
-  void Wait();
-  // Waits until nothing is there that nobody has taken, `Wake`, or for so long.
-  void WaitTaken(int64_t ns);
+  // For who takes what nobody else does: waits until something has been there for so long while nobody was idle, or
+  // `Wake`.
+  void WaitOverdue(int64_t ns);
   void Wake();
 
   // Steps of rows of taken requests, and where in a batch they are.
@@ -110,7 +109,8 @@ class Inbox {
   std::string RequestId(int64_t id);
 
  private:
-  void Tell();
+  std::condition_variable* Whom();
+  bool untaken() const { return !pending_.empty() || !cancelled_.empty(); }
   std::shared_ptr<Asker> Leave(int64_t id, std::shared_ptr<Entry>& entry);
   std::vector<std::shared_ptr<Entry>> Find(const Spans& spans);
   void Begin(Entry& entry, int64_t now_ns);
@@ -120,9 +120,10 @@ class Inbox {
   const Ending no_memory_;
   const size_t no_memory_outcome_;
   std::mutex mutex_;
-  std::condition_variable idle_came_, came_, taken_;
+  std::condition_variable idle_came_, came_, overdue_;
   bool roused_ = false, woken_ = false, closed_ = false;
-  int idle_ = 0, waiting_ = 0, waiting_taken_ = 0;
+  int idle_ = 0, waiting_ = 0;
+  int64_t untaken_since_ns_ = 0;  // while something is untaken
   std::deque<std::shared_ptr<Entry>> pending_;
   std::vector<int64_t> cancelled_;
   std::unordered_map<int64_t, std::shared_ptr<Entry>> live_;

@@ -88,7 +88,6 @@ std::string Turn::RequestId() {
 Opening Turn::Describe() {
   Opening opening;
   opening.set_path(kStreamPath);
-  opening.set_of_stream(true);
   opening.set_chosen(chosen_);
   const std::lock_guard<std::mutex> lock(stream_->mutex_);
   lstm_front::Describe(stream_->context_, stream_->deadline_ns_, begun_ns_, stream_->request_id_, opening);
@@ -96,8 +95,6 @@ Opening Turn::Describe() {
 }
 
 void Turn::Receive() { front_.referrals.Push({Bridge::kMessage, id, std::move(content_)}); }
-
-void Turn::Abandon() { stream_->Abandon(); }
 
 bool Turn::active() const { return stream_->active_; }
 

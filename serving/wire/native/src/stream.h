@@ -26,7 +26,6 @@ class Turn final : public Asker, public BridgedCall, public std::enable_shared_f
   void Receive() override;
   void Send(std::string) override {}
   void Finish(const Ending& ending, const std::string* content) override;
-  void Abandon() override;
   bool active() const override;
 
   // Nobody waits for it any more.
@@ -63,7 +62,6 @@ class StreamCall final : public BridgedCall, public Droppable, public std::enabl
   void Receive() override {}
   void Send(std::string) override {}
   void Finish(const Ending& ending, const std::string* content) override;
-  void Abandon() override { context_.TryCancel(); }
   bool active() const override { return active_; }
 
   void Drop() override { EndUnread(context_); }

@@ -26,7 +26,6 @@ class UnaryCall final : public Asker, public BridgedCall, public Droppable, publ
   void Receive() override;
   void Send(std::string) override {}
   void Finish(const Ending& ending, const std::string* content) override;
-  void Abandon() override { context_.TryCancel(); }
   bool active() const override { return active_; }
 
   void Drop() override { EndUnread(context_); }
