@@ -70,6 +70,21 @@ class Arrivals(Keeper, Protocol):
         There may be more: it returns what a tick has use for.
         """
 
+    def hold_off(self, refused: Arrival, done_ns: int, error: ServingError) -> None:
+        """Refuse what comes from now on and asks for no less than a request that was refused; it replaces another one.
+
+        That is a request of the model's default priority and of so many steps at least, with a deadline that is not
+        before that one's, and before `done_ns`. It holds until `resume`.
+
+        Args:
+            refused: of one row, and the model's default priority.
+            done_ns: when it would have been done.
+            error: to be told, with the milliseconds until it would pass in the place of `{ms}`.
+        """
+
+    def resume(self) -> None:
+        """Hold off nothing any more: there is less work, or it is known better."""
+
     def wait_idle(self) -> None:
         """Wait for something to run, or `rouse`; for the threads that run it."""
 

@@ -24,11 +24,7 @@ def error_of(refused: Refused, model: str, batcher: Batcher) -> ServingError:
                 retry_after_ms=retry_ms,
             )
         case Refusal.OVERLOAD:
-            return Overloaded(
-                f"model '{model}' has {batcher.backlog_seconds:.3f} seconds of work already, too much to meet this "
-                f"deadline, or with it one that was accepted; retry after {retry_ms} ms, or on another replica",
-                retry_after_ms=retry_ms,
-            )
+            return Overloaded(overload(model, batcher, retry_ms), retry_after_ms=retry_ms)
         case Refusal.UNREACHABLE:
             predicted_ms = (refused.predicted_ns or 0) / MILLISECOND_NS
             return DeadlineExceeded(
@@ -39,3 +35,11 @@ def error_of(refused: Refused, model: str, batcher: Batcher) -> ServingError:
             return DeadlineExceeded("the deadline had passed when the request arrived")
         case Refusal.DRAINING:
             return Draining("the server is stopping; retry on another replica")
+
+
+def overload(model: str, batcher: Batcher, retry_ms: object) -> str:
+    """Return what is told to a request that comes while there is too much work for it."""
+    return (
+        f"model '{model}' has {batcher.backlog_seconds:.3f} seconds of work already, too much to meet this "
+        f"deadline, or with it one that was accepted; retry after {retry_ms} ms, or on another replica"
+    )

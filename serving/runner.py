@@ -7,19 +7,20 @@ library.
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from serving.batching import NEVER_NS, Batch, Batcher, Refusal, Span, Ticket
+from serving.batching import NEVER_NS, Batch, Batcher, Refusal, Refused, Span, Ticket
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
 from serving.engine.base import Engine
 from serving.engine.priority import compute_in_the_background
 from serving.engine.turns import Member, Turns
-from serving.errors import Cancelled, DeadlineExceeded, ServingError
+from serving.errors import Cancelled, DeadlineExceeded, Overloaded, ServingError
 from serving.execution import Execution, Work
 from serving.inbox import Arrival, Arrivals, Reply, Trace
 from serving.manifest import Manifest
 from serving.policy import Policy
-from serving.refusals import error_of
+from serving.refusals import error_of, overload
 from serving.reports import RunnerMetrics
 from serving.tensors import Answer, Layout, Part, Rows
 
@@ -44,6 +45,15 @@ class _Request:
         self.reply = reply
         self.trace = trace
         self.started = False
+
+
+class _Refused(NamedTuple):
+    """A request that the batcher has not admitted."""
+
+    ticket_id: int
+    arrival: Arrival
+    why: Refused
+    error: ServingError
 
 
 class Runner:
@@ -75,6 +85,7 @@ class Runner:
         self._metrics = metrics
         self._last_id = 0
         self._arrivals: Arrivals | None = None
+        self._holds_off = False
         self._intake = threading.Thread(target=self._take_in, name=f"intake-{manifest.name}-{manifest.version}")
         self._requests: dict[int, _Request] = {}
         self._free_instances = policy.instances
@@ -152,7 +163,7 @@ class Runner:
         arrivals = self._arrivals
         if arrivals is None:
             return False
-        refused: list[tuple[int, ServingError | None]] = []
+        refused: list[_Refused] = []
         with self._lock:
             came, cancelled = arrivals.take(self._last_id + 1)
             now_ns = self._clock.now_ns()
@@ -163,14 +174,15 @@ class Runner:
                 if why is None:
                     self._requests[ticket.id] = _Request(ticket)
                     earliest_ns = min(earliest_ns, ticket.deadline_ns)
-                elif why.why is Refusal.DRAINING:
-                    refused.append((ticket.id, None))
                 else:
-                    refused.append((ticket.id, error_of(why, self._manifest.name, self._batcher)))
+                    error = error_of(why, self._manifest.name, self._batcher)
+                    refused.append(_Refused(ticket.id, arrival, why, error))
             if len(refused) < len(came):
                 self._tell_of_work(earliest_ns, taker=taker)
-        for ticket_id, error in refused:
-            if error is None:  # another version may serve in the place of this one
+            if refused:
+                self._hold_off(arrivals, refused)
+        for ticket_id, _, why, error in refused:
+            if why.why is Refusal.DRAINING:  # another version may serve in the place of this one
                 arrivals.refer(ticket_id)
             else:
                 arrivals.fail(ticket_id, error)
@@ -189,6 +201,8 @@ class Runner:
         with self._lock:
             expired = [self._requests.pop(ticket.id) for ticket in self._batcher.expire(self._clock.now_ns())]
             self._alarm_ns = alarm_ns = self._batcher.next_deadline_ns
+            if expired:
+                self._resume()
             self._wake_if_drained()
         self._fail_late(expired)
         return alarm_ns
@@ -328,6 +342,23 @@ class Runner:
             handicap_ns=int(levels * policy.priority_step_ms * MILLISECOND_NS),
         )
 
+    def _hold_off(self, arrivals: Arrivals, refused: Sequence[_Refused]) -> None:
+        """Have the front refuse what asks for no less than these, until `_resume`; called under the lock.
+
+        Under overload most of what comes is refused, and would be again: the front does so for a fraction of the cost.
+        """
+        too_much = [
+            each
+            for each in refused
+            if each.why.why is Refusal.OVERLOAD and len(each.arrival.lengths) == 1 and not each.arrival.priority
+        ]
+        if too_much:
+            least = min(too_much, key=lambda each: each.arrival.lengths[0])
+            done_ns = least.arrival.deadline_ns + (least.why.retry_ns or 0)
+            words = overload(self._manifest.name, self._batcher, "{ms}")
+            arrivals.hold_off(least.arrival, done_ns, Overloaded(words))
+            self._holds_off = True
+
     def _tell_of_work(self, deadline_ns: int, *, taker: int = 0) -> None:
         """Wake who waits for work, and who has to know of its deadline; called under the lock."""
         if self._free_instances > taker:
@@ -359,6 +390,8 @@ class Runner:
         """Give a live request an error for its answer; nothing if it is not."""
         with self._lock:
             request = self._requests.pop(ticket_id) if self._batcher.cancel(ticket_id) else None
+            if request is not None:
+                self._resume()
             self._wake_if_drained()
         if request is not None:
             self._tell(request, error)
@@ -374,6 +407,7 @@ class Runner:
         with self._lock:
             now_ns = self._clock.now_ns()
             requests = [self._requests.pop(ticket.id) for ticket in self._batcher.finished(batch)]
+            self._resume()
             if self._batcher.waiting_rows and self._free_instances:
                 self._wake_an_instance()
         late = [request for request in requests if request.ticket.deadline_ns <= now_ns]
@@ -392,6 +426,12 @@ class Runner:
             with self._lock:
                 self._batcher.learn(batch, seconds=seconds)
             self._metrics.cost_learned(batch, seconds=seconds)
+
+    def _resume(self) -> None:
+        """Have everything come here again: there is less work now, or it is known better; called under the lock."""
+        if self._holds_off and self._arrivals is not None:
+            self._holds_off = False
+            self._arrivals.resume()
 
     def _wake_if_drained(self) -> None:
         if self._drained():

@@ -149,7 +149,7 @@ class Settings(_message.Message):
 
     @_builtins.property
     def behind(self) -> Global___Refusal:
-        """to calls that have waited too long; {lag_ms} stands for how long"""
+        """to calls that have waited too long; {ms} stands for how long"""
 
     @_builtins.property
     def watches_full(self) -> Global___Refusal: ...

@@ -4,6 +4,7 @@ The model `tight` runs one request at a time and lets two rows wait, so a long r
 fill the house.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,6 +102,21 @@ def test_what_cannot_be_met_behind_the_backlog_is_refused_at_once_with_a_pushbac
     assert metadata["reason"] == "overload"
     assert int(metadata["grpc-retry-pushback-ms"]) > 0
     assert not busy.long.done(), "the refusal did not wait for the engine"
+
+
+def test_all_that_cannot_be_met_are_told_so_in_the_same_words_and_counted(busy: Busy) -> None:
+    counted = read_metric(busy.server, "lstm_requests_total", model="tight", outcome="overload")
+
+    calls = [busy.send(SHORT, timeout=100_000) for _ in range(50)]
+
+    assert {call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert len({re.sub(r"[0-9.]+", "#", call.details()) for call in calls}) == 1
+    for call in calls:
+        pushback = dict(call.trailing_metadata())["grpc-retry-pushback-ms"]
+        assert int(pushback) > 0
+        assert f"retry after {pushback} ms" in call.details()
+    assert not busy.long.done(), "the refusals did not wait for the engine"
+    assert read_metric(busy.server, "lstm_requests_total", model="tight", outcome="overload") == counted + len(calls)
 
 
 def test_a_cancelled_request_leaves_the_queue(busy: Busy) -> None:

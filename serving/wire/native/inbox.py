@@ -92,8 +92,18 @@ class NativeInbox:
         """End a request with an error; nothing if it has left."""
         if isinstance(error, EngineError):
             log_of_fault(error, taken(self._library.request_id(self.handle, id)).decode(), None)
-        ending = ending_of(STATUS_CODES[type(error)], message_of(error), metadata_of(error)).SerializeToString()
+        ending = _ending(error)
         self._library.fail(self._front, self.handle, id, error.reason.encode(), ending, len(ending))
+
+    def hold_off(self, refused: Arrival, done_ns: int, error: ServingError) -> None:
+        """Have what asks for no less than a refused request refused as well; see `serving.inbox.Arrivals`."""
+        steps, deadline_ns, ending = max(refused.lengths), refused.deadline_ns, _ending(error)
+        reason = error.reason.encode()
+        self._library.hold_off(self._front, self.handle, steps, deadline_ns, done_ns, reason, ending, len(ending))
+
+    def resume(self) -> None:
+        """Have nothing held off any more."""
+        self._library.resume(self.handle)
 
     def refer(self, id: int) -> None:  # noqa: A002
         """Have a request, of which no row has run, come again as one that Python serves."""
@@ -113,3 +123,7 @@ class NativeInbox:
         spans, positions = rows.spans.ctypes.data, rows.positions.ctypes.data
         if not function(self.handle, spans, positions, rows.count, rows.steps, addresses, state):
             raise MemoryError(f"no memory to copy {rows.count} rows")
+
+
+def _ending(error: ServingError) -> bytes:
+    return ending_of(STATUS_CODES[type(error)], message_of(error), metadata_of(error)).SerializeToString()

@@ -74,6 +74,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "scatter": (int32, [handle, handle, handle, size, int64, ctypes.POINTER(handle), handle]),
     "answer": (None, [handle, handle, handle, size]),
     "fail": (None, [handle, handle, int64, text, text, size]),
+    "hold_off": (None, [handle, handle, int64, int64, int64, text, text, size]),
+    "resume": (None, [handle]),
     "refer": (None, [handle, int64]),
     "request_id": (Bytes, [handle, int64]),
     "next": (Event, [handle, int32]),

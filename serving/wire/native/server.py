@@ -118,7 +118,7 @@ class NativeServer:
             max_referrals=slots.count + MORE_REFERRALS,
             draining=_refusal(Draining("the server is stopping; retry on another replica")),
             stream_draining=_refusal(Draining("the server is stopping; go on with the last state on another replica")),
-            behind=_refusal(Overloaded(behind("{lag_ms}"))),
+            behind=_refusal(Overloaded(behind("{ms}"))),
             requests_full=_refusal(QueueFull(slots.full)),
             streams_full=_refusal(QueueFull(stream_slots.full)),
             referrals_full=_refusal(Overloaded("more calls come than this server can take; retry on another replica")),

@@ -155,7 +155,7 @@ class LoadAsker final : public Asker {
 
 class Load {
  public:
-  // With `troubles`, requests are also cancelled, failed and referred.
+  // With `troubles`, requests are also cancelled, failed, held off and referred.
   Load(int clients, bool troubles)
       : clients_(clients),
         troubles_(troubles),
@@ -194,7 +194,7 @@ class Load {
 
  private:
   static constexpr int64_t kBurst = 32, kEngines = 2;
-  static constexpr int64_t kOverdueNs = 100'000;
+  static constexpr int64_t kOverdueNs = 100'000, kPatienceNs = 3600 * kNanoseconds;
   static constexpr size_t kBatchRows = 8;
 
   struct Row {
@@ -214,7 +214,8 @@ class Load {
       CHECK(slots_->Take(owner) == Slots::kTaken);
       entry->place = std::make_unique<Place>(slots_, owner);
       entry->request = Request::Decode(inbox_.signature(), std::make_unique<inference::ModelInferRequest>(asker->message()),
-                                       kNeverNs, MonotonicNs());
+                                       troubles_ && OneIn(random, 2) ? MonotonicNs() + kPatienceNs : kNeverNs,
+                                       MonotonicNs());
       CHECK(entry->request != nullptr);
       entry->asker = asker;
       burst.Sent();
@@ -249,6 +250,7 @@ class Load {
           Queue(id, came.rows[index], came.lengths + lengths);
         }
       }
+      if (troubles_ && OneIn(random, 4)) HoldOffSome(random);
       for (int64_t index = 0; index < came.cancelled_count; ++index) {
         CHECK(came.cancelled[index] < next_id);
         inbox_.Fail(came.cancelled[index], EndingWith("left"), kFailed);
@@ -257,6 +259,11 @@ class Load {
       if (stopping_) return;
       inbox_.WaitOverdue(kOverdueNs);
     }
+  }
+
+  void HoldOffSome(std::minstd_rand& random) {
+    const HoldOff some{1 + static_cast<int64_t>(random()) % (2 * kMostSteps), 0, kNeverNs, EndingWith("left"), kFailed};
+    inbox_.Set(OneIn(random, 2) ? nullptr : std::make_shared<const HoldOff>(some));
   }
 
   void Queue(int64_t id, int64_t rows, const int64_t* lengths) {

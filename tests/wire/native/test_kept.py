@@ -1,5 +1,6 @@
 """Requests that the library keeps, through a real runner: alone, in company of Python's own, failed and handed back."""
 
+import re
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.wire.native.kept import Kept
 
 pytestmark = needs_front
 
+MS = 1_000_000
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 
 
@@ -139,3 +141,47 @@ def test_what_was_counted_is_on_the_page_beside_what_python_counts(manifest: Man
         kept.metrics.forget(**labels)
         kept.metrics.of_model(**labels)
         assert value("lstm_requests_total", {**labels, "outcome": "ok"}) == 0
+
+
+def test_what_asks_for_no_less_than_what_was_refused_is_refused_without_the_runner(manifest: Manifest) -> None:
+    """Until the work becomes less; who asks for less, or has more time, goes to the runner all the same."""
+    with Kept(manifest, max_rows=1) as kept:
+        kept.house.cost.warm_start([(1, 1, 0.1), (1, 9, 0.9)])
+        deadline_ns = kept.house.clock.now_ns() + 1500 * MS
+        accepted = kept.offered(1, lengths=[9], deadline_ns=deadline_ns - 500 * MS)
+        refused = kept.offered(2, lengths=[9], deadline_ns=deadline_ns)
+        kept.house.runner.take()
+        alike = [kept.offered(3, lengths=[steps], deadline_ns=deadline_ns + MS) for steps in (9, 12)]
+        others = [kept.offered(4, lengths=[1]), kept.offered(5, lengths=[9], deadline_ns=deadline_ns + 5000 * MS)]
+
+        told, ms = _retry_ms(refused.collect())
+        for offered in alike:
+            assert _retry_ms(offered.collect()) == (told, ms - 1)
+        kept.house.run_all()
+        assert [offered.totals() for offered in (accepted, *others)] == [
+            [value * steps * FEATURES] for value, steps in ((1, 9), (4, 1), (5, 9))
+        ]
+        assert kept.offered(7, lengths=[9], deadline_ns=kept.house.clock.now_ns() + 1500 * MS)
+        kept.house.run_all()
+
+
+def test_a_request_that_leaves_ends_what_was_held_off_for_it(manifest: Manifest) -> None:
+    with Kept(manifest, max_rows=1) as kept:
+        kept.house.cost.warm_start([(1, 1, 0.1), (1, 9, 0.9)])
+        deadline_ns = kept.house.clock.now_ns() + 1500 * MS
+        kept.offered(1, lengths=[9], deadline_ns=deadline_ns - 500 * MS)
+        refused = kept.offered(2, lengths=[9], deadline_ns=deadline_ns)
+        kept.house.runner.take()
+        assert "seconds of work already" in refused.collect().decode()
+
+        kept.house.runner.cancel(1)
+
+        taken = kept.offered(3, lengths=[9], deadline_ns=deadline_ns)
+        kept.house.run_all()
+        assert taken.totals() == [3 * 9 * FEATURES]
+
+
+def _retry_ms(message: bytes) -> tuple[str, int]:
+    """Return what is told, and after how many milliseconds to come again."""
+    told, ms, rest = re.split(r"retry after (\d+) ms", message.decode())
+    return told + rest, int(ms)

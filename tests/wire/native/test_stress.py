@@ -9,7 +9,7 @@ import pytest
 
 from tests.wire.native.programs import build, needs_compiler
 
-PARTS = ("bridge", "counts", "health", "inbox", "request", "signature", "slots", "unread")
+PARTS = ("bridge", "counts", "ending", "health", "inbox", "request", "signature", "slots", "unread")
 ROUNDS = 10_000
 REQUESTS = int(os.environ.get("STRESS_REQUESTS", "1000000"))
 MOST_GROWTH_KIB = 4096

@@ -237,6 +237,18 @@ void lstm_front_fail(void* front, void* inbox, int64_t id, const char* reason, c
   Guarded([&] { InboxOf(inbox).Fail(id, Parsed<Ending>(ending, size), FrontOf(front).counts.Outcome(reason)); });
 }
 
+void lstm_front_hold_off(void* front, void* inbox, int64_t steps, int64_t deadline_ns, int64_t done_ns,
+                         const char* reason, const char* ending, size_t size) {
+  Guarded([&] {
+    InboxOf(inbox).Set(std::make_shared<const HoldOff>(HoldOff{
+        steps, deadline_ns, done_ns, Parsed<Ending>(ending, size), FrontOf(front).counts.Outcome(reason)}));
+  });
+}
+
+void lstm_front_resume(void* inbox) {
+  Guarded([&] { InboxOf(inbox).Set(nullptr); });
+}
+
 void lstm_front_refer(void* inbox, int64_t id) {
   Guarded([&] { InboxOf(inbox).Refer(id); });
 }

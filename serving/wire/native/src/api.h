@@ -74,6 +74,11 @@ LSTM_FRONT_API int32_t lstm_front_scatter(void* inbox, const int64_t* spans, con
 LSTM_FRONT_API void lstm_front_answer(void* front, void* inbox, const int64_t* ids, size_t count);
 LSTM_FRONT_API void lstm_front_fail(void* front, void* inbox, int64_t id, const char* reason, const char* ending,
                                     size_t size);
+// Has requests refused like one of so many steps and that deadline, which would have been done at `done_ns`.
+LSTM_FRONT_API void lstm_front_hold_off(void* front, void* inbox, int64_t steps, int64_t deadline_ns, int64_t done_ns,
+                                        const char* reason, const char* ending, size_t size);
+// Has nothing refused without being asked any more.
+LSTM_FRONT_API void lstm_front_resume(void* inbox);
 LSTM_FRONT_API void lstm_front_refer(void* inbox, int64_t id);
 LSTM_FRONT_API lstm_front_bytes lstm_front_request_id(void* inbox, int64_t id);
 

@@ -13,7 +13,6 @@ namespace lstm_front {
 namespace {
 
 constexpr char kRequestIdKey[] = "x-request-id";
-constexpr char kReasonKey[] = "reason";
 constexpr size_t kLongestRequestId = 128;
 constexpr int64_t kLongestDeadlineSeconds = int64_t{10} * 365 * 24 * 3600;  // gRPC says "never" with a time beyond it
 
@@ -92,16 +91,6 @@ void AddMetadata(grpc::ServerContext& context, const Ending& ending, const std::
 void EndUnread(grpc::ServerContext& context) {
   grpc_call_cancel_with_status(context.c_call(), GRPC_STATUS_RESOURCE_EXHAUSTED,
                                "its answers were not read for too long", nullptr);
-}
-
-Ending EndingOf(const Refusal& refusal) {
-  Ending ending;
-  ending.set_code(refusal.code());
-  ending.set_message(refusal.message());
-  auto& pair = *ending.add_metadata();
-  pair.set_key(kReasonKey);
-  pair.set_value(refusal.reason());
-  return ending;
 }
 
 grpc::ByteBuffer BufferOf(std::unique_ptr<char[]> content, size_t size) {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "seam.pb.h"
+#include "ending.h"
 
 namespace lstm_front {
 
@@ -33,8 +33,6 @@ void AddMetadata(grpc::ServerContext& context, const Ending& ending, const std::
 
 // Ends a call whose answers have not been read for too long.
 void EndUnread(grpc::ServerContext& context);
-
-Ending EndingOf(const Refusal& refusal);
 
 grpc::ByteBuffer BufferOf(std::unique_ptr<char[]> content, size_t size);
 grpc::ByteBuffer BufferOf(const std::string& content);

@@ -16,8 +16,6 @@ namespace {
 constexpr int kAcceptingRequests = 128;  // calls that gRPC may have begun while the thread is busy; more wait inside it
 constexpr int kAcceptingStreams = 32, kAcceptingOthers = 32;
 constexpr std::chrono::seconds kLastEnds{10};  // for calls that were cancelled to be ended by whoever has them
-constexpr char kLagMs[] = "{lag_ms}";  // where a message says how far behind the front is
-constexpr int64_t kMillisecondNs = kNanoseconds / 1000;
 constexpr char kAuthorization[] = "authorization", kTraceParent[] = "traceparent";
 
 bool Drawn(double share) {
@@ -158,16 +156,7 @@ Ending Front::Fault(const std::exception& error) {
 
 Ending Front::Behind() {
   NotServed(settings.behind());
-  Ending ending = EndingOf(settings.behind());
-  const std::string lag_ms = std::to_string((lag.ns() + kMillisecondNs - 1) / kMillisecondNs);
-  std::string& message = *ending.mutable_message();
-  for (size_t place; (place = message.find(kLagMs)) != std::string::npos;) {
-    message.replace(place, sizeof(kLagMs) - 1, lag_ms);
-  }
-  auto& pushback = *ending.add_metadata();
-  pushback.set_key("grpc-retry-pushback-ms");
-  pushback.set_value(lag_ms);
-  return ending;
+  return AfterNs(EndingOf(settings.behind()), lag.ns());
 }
 
 bool Front::Knows(const grpc::ServerContext& context, std::shared_ptr<const Client>& client) const {

@@ -9,6 +9,12 @@
 
 namespace lstm_front {
 
+bool HoldOff::Holds(const Request& request) const {
+  const int64_t longest = *std::max_element(request.lengths().begin(), request.lengths().end());
+  return request.priority() == 0 && longest >= steps && request.deadline_ns() >= deadline_ns &&
+         request.deadline_ns() < done_ns;
+}
+
 Inbox::Inbox(std::shared_ptr<const Signature> signature, std::shared_ptr<VersionCounts> counts, Ending no_memory,
              size_t outcome)
     : signature_(std::move(signature)),
@@ -17,21 +23,39 @@ Inbox::Inbox(std::shared_ptr<const Signature> signature, std::shared_ptr<Version
       no_memory_outcome_(outcome) {}
 
 bool Inbox::Put(std::shared_ptr<Entry> entry) {
+  const Request& request = *entry->request;
   std::condition_variable* whom = nullptr;
+  std::shared_ptr<const HoldOff> held;
+  std::shared_ptr<Asker> asker;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) return false;
-    entry->request->queued_ns = MonotonicNs();
-    if (!untaken()) untaken_since_ns_ = entry->request->queued_ns;
-    pending_.push_back(std::move(entry));
-    if (idle_ != 0 || pending_.size() == 1) whom = Whom();
+    if (hold_off_ && hold_off_->Holds(request)) {
+      held = hold_off_;
+      asker = std::move(entry->asker);
+      entry->place.reset();
+    } else {
+      entry->request->queued_ns = MonotonicNs();
+      if (!untaken()) untaken_since_ns_ = entry->request->queued_ns;
+      pending_.push_back(entry);
+      if (idle_ != 0 || pending_.size() == 1) whom = Whom();
+    }
   }
   if (whom != nullptr) whom->notify_one();  // without the lock, which who wakes would wait for
+  if (held) {
+    counts_->Ended(held->outcome, MonotonicNs() - request.began_ns());
+    asker->Fail(AfterNs(held->ending, held->done_ns - request.deadline_ns()));
+  }
   return true;
 }
 
 // Under the lock: where somebody waits who can do something about what has come; nullptr if nobody has to be told.
 std::condition_variable* Inbox::Whom() { return idle_ != 0 ? &idle_came_ : waiting_ != 0 ? &came_ : nullptr; }
+
+void Inbox::Set(std::shared_ptr<const HoldOff> hold_off) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  hold_off_.swap(hold_off);
+}
 
 void Inbox::Close() {
   const std::lock_guard<std::mutex> lock(mutex_);

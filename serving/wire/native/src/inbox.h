@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "counts.h"
+#include "ending.h"
 #include "request.h"
 #include "slots.h"
 
@@ -52,6 +53,16 @@ struct Entry {
   bool begun = false;  // its first rows have gone to the engine
 };
 
+// What is refused without asking the runner, because it has just refused no more than that: requests of so many steps at
+// least whose deadline is not before that one's, and not after the time when that one would have been done.
+struct HoldOff {
+  int64_t steps, deadline_ns, done_ns;
+  Ending ending;  // its message has a place for milliseconds (`AfterNs`)
+  size_t outcome;
+
+  bool Holds(const Request& request) const;
+};
+
 class Inbox {
  public:
   // `no_memory` ends requests for whose answers there is none, and is counted as `outcome`.
@@ -61,8 +72,10 @@ class Inbox {
   const std::shared_ptr<const Signature>& signature() const { return signature_; }
   VersionCounts& counts() const { return *counts_; }
 
-  // False if it has been closed.
+  // False if it has been closed. What is held off ends at once.
   bool Put(std::shared_ptr<Entry> entry);
+  // In the place of what was held off before; nullptr for nothing.
+  void Set(std::shared_ptr<const HoldOff> hold_off);
   // Takes nothing more; what has come can still be taken.
   void Close();
   // Nobody waits for it any more. Returns the asker if no runner has seen it: it has left then.
@@ -124,6 +137,7 @@ class Inbox {
   bool roused_ = false, woken_ = false, closed_ = false;
   int idle_ = 0, waiting_ = 0;
   int64_t untaken_since_ns_ = 0;  // while something is untaken
+  std::shared_ptr<const HoldOff> hold_off_;
   std::deque<std::shared_ptr<Entry>> pending_;
   std::vector<int64_t> cancelled_;
   std::unordered_map<int64_t, std::shared_ptr<Entry>> live_;
