@@ -1,40 +1,30 @@
 """The composition root: the only place where the parts meet. Owns the order of start and of drain."""
 
-import itertools
 import logging
 import os
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from prometheus_client import disable_created_metrics, make_wsgi_app
 
 from serving import __version__
 from serving.allocator import tune_allocator
-from serving.batching import Batcher, CostModel, EqualLengths, Fifo, Stepwise, WholeSequence
-from serving.batching import Policy as BatchingPolicy
 from serving.clock import Clock, SystemClock
 from serving.config import ServerConfig
 from serving.descriptors import make_room
 from serving.engine.choice import EngineChoice
 from serving.engine.cpu_budget import read_cpu_budget
-from serving.engine.priority import compute_in_the_background
 from serving.engine.runtime import load_onnxruntime
-from serving.engine.sessions import SessionEngine
-from serving.engine.turns import Turns
 from serving.errors import ConfigError, TracingUnavailable
+from serving.loader import Loader
 from serving.logs import lost_lines
-from serving.manifest import Manifest
 from serving.metrics import SECONDS_BUCKETS, ServerMetrics
-from serving.policy import Policy
 from serving.probes import ProbeServer
 from serving.readiness import Readiness
 from serving.repository import Repository
 from serving.repository.control import ModelControl
 from serving.repository.loading import Loading
-from serving.runner import Runner
 from serving.stop_signal import StopSignal, end_at_sigterm
 from serving.wire.access import Access, Tokens
 from serving.wire.inference import Inference
@@ -53,8 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MIB = 2**20
-WARM_UP_STEPS = 64
-WARM_UP_ROWS = 16
 EXIT_FAULT = 70
 """BSD sysexits EX_SOFTWARE: a thread of ours died of a bug; the supervisor should start a fresh process."""
 
@@ -95,7 +83,7 @@ def run(config: ServerConfig) -> None:
         log_lines_lost=lost_lines,
     )
     repository = Repository()
-    loader = _Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
+    loader = Loader(EngineChoice(config.engine, config.device), threads, clock, metrics)
     control = ModelControl(
         repository,
         Loading(config.model_repository, repository, loader.load, clock=clock, metrics=metrics),
@@ -250,71 +238,6 @@ def _certificates(config: ServerConfig) -> Certificates | None:
             log.warning("--tokens without --tls-certificate: tokens can be read on the way, unless a proxy encrypts it")
         return None
     return Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)
-
-
-class _Loader:
-    """Makes a warmed-up runner of each version that has been verified."""
-
-    def __init__(self, choice: EngineChoice, threads: int, clock: Clock, metrics: ServerMetrics) -> None:
-        self._choice = choice
-        self._threads = threads
-        self._clock = clock
-        self._metrics = metrics
-        self._turns = Turns(threads)
-        self._background = ThreadPoolExecutor(1, initializer=compute_in_the_background)
-        """Engines start threads of their own when they are opened, with the priority of the one that opens them."""
-
-    def load(self, manifest: Manifest, policy: Policy, directory: Path) -> Runner:
-        engine, cost = self._background.submit(self._open, manifest, policy, directory).result()
-        log.info(
-            "loaded %s version %d: %s on %s by %s, %s",
-            manifest.name, manifest.version, manifest.precision, engine.device, engine.name, cost,
-            extra={"event": "model_loaded", "model": manifest.name, "version": str(manifest.version)},
-        )  # fmt: skip
-        runner = Runner(
-            manifest=manifest,
-            policy=policy,
-            engine=engine,
-            batcher=Batcher(
-                _batching(manifest, policy, cost),
-                cost,
-                max_queue_rows=policy.max_queue_rows,
-                instances=policy.instances,
-            ),
-            turns=self._turns,
-            clock=self._clock,
-            metrics=self._metrics.of_model(manifest.name, str(manifest.version)),
-        )
-        self._metrics.describe_model(
-            manifest.name, str(manifest.version), precision=manifest.precision, engine=engine.name
-        )
-        return runner
-
-    def _open(self, manifest: Manifest, policy: Policy, directory: Path) -> tuple[SessionEngine, CostModel]:
-        engine = self._choice.open(manifest, directory, threads=max(1, self._threads // policy.instances))
-        cost = CostModel(padding_free=engine.padding_free)
-        cost.warm_start(engine.warm_up(_warm_up_shapes(policy), self._clock))
-        return engine, cost
-
-
-def _batching(manifest: Manifest, policy: Policy, cost: CostModel) -> BatchingPolicy:
-    """Choose how rows share engine calls: by what the model can do, unless model.yaml asks for the plain way."""
-    max_rows = policy.max_batch_rows
-    if manifest.equal_lengths:
-        return EqualLengths(cost, max_rows=max_rows)
-    if policy.batching == "fifo":
-        return Fifo(cost, max_rows=max_rows)
-    if manifest.stepwise:
-        tick_seconds = policy.tick_ms / 1000
-        return Stepwise(cost, tick_seconds=tick_seconds, max_rows=max_rows, steps=policy.chunk_steps)
-    return WholeSequence(cost, max_rows=max_rows)
-
-
-def _warm_up_shapes(policy: Policy) -> list[tuple[int, int]]:
-    """Return shapes that tell the three coefficients of the cost model apart, small ones first."""
-    rows, steps = policy.max_batch_rows or WARM_UP_ROWS, min(WARM_UP_STEPS, policy.max_steps)
-    shapes = itertools.product((1, min(WARM_UP_ROWS, rows)), (1, max(1, steps // 8), steps))
-    return sorted(set(shapes), key=lambda shape: shape[0] * shape[1])
 
 
 def _open_tracer(config: ServerConfig, clock: Clock) -> "OpenTelemetry | None":

@@ -10,9 +10,9 @@ import grpc
 import numpy as np
 
 from serving._proto import open_inference_pb2 as oip
-from serving.app import _Loader
 from serving.engine.choice import EngineChoice
 from serving.errors import ServingError
+from serving.loader import Loader
 from serving.manifest import read_manifest
 from serving.metrics import ServerMetrics
 from serving.policy import Policy
@@ -68,7 +68,7 @@ class House:
             write_ctc(root, beam_width=2),
         ]
         self.clock = ManualClock()
-        loader = _Loader(EngineChoice("onnxruntime", "cpu"), 1, self.clock, ServerMetrics(cpu_threads=1))
+        loader = Loader(EngineChoice("onnxruntime", "cpu"), 1, self.clock, ServerMetrics(cpu_threads=1))
         self._runners: dict[str, Runner] = {}
         self.targets: list[Target] = []
         self.ended = 0
