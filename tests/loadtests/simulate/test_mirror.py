@@ -18,7 +18,7 @@ from loadtests.simulate.replica import (
     warm_cost,
 )
 from loadtests.simulate.requests import OUTCOME_OF, Outcome, Request
-from serving import app
+from serving import loader
 from serving.batching import Batch, Batcher, CostModel, Decision, Policy, Refused, Ticket
 from serving.engine.priority import NICENESS
 from serving.engine.turns import Turns
@@ -197,13 +197,13 @@ def test_the_simulator_warms_up_and_batches_as_the_server_does(manifests: dict[b
         policy = policy_of(**settings)
         for stepwise, manifest in manifests.items():
             cost = CostModel()
-            theirs, ours = app._batching(manifest, policy, cost), batching_policy(policy, cost, stepwise=stepwise)
+            theirs, ours = loader._batching(manifest, policy, cost), batching_policy(policy, cost, stepwise=stepwise)
             assert type(ours) is type(theirs)
             assert ours.most_rows() == theirs.most_rows()
             assert ours.chunk_steps(3) == theirs.chunk_steps(3)
         rows = {1, min(WARM_UP_ROWS, policy.max_batch_rows or WARM_UP_ROWS)}
         shapes = {(each, steps) for each in rows for steps in WARM_UP_STEPS}
-        assert shapes <= set(app._warm_up_shapes(policy))
+        assert shapes <= set(loader._warm_up_shapes(policy))
 
 
 def test_constants_of_the_server_are_the_simulators() -> None:
