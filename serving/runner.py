@@ -218,6 +218,8 @@ class Runner:
             now_ns = self._clock.now_ns()
             decision = self._batcher.poll(now_ns, free_instances=self._free_instances)
             expired = [self._requests.pop(ticket.id) for ticket in decision.expired]
+            if expired:
+                self._resume()
             work = None if decision.batch is None else self._gather(decision.batch, now_ns)
             self._free_instances -= 1
             if self._free_instances and self._batcher.waiting_rows:

@@ -1,7 +1,6 @@
 """Many connections with many requests in flight: does one fail, and what memory does it take?"""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from loadtests.benchmarks.serving_figures import MILLISECONDS, Figure, by_front
@@ -43,7 +42,7 @@ def many_connections(bench: Bench) -> list[Figure]:
             descriptors = _descriptors(target.pid)
             Path(f"/proc/{target.pid}/clear_refs").write_text(RESET_PEAK, encoding="ascii")
             runs[front] = bench.load(job, MODEL, target=target)
-            _wait_until(lambda: _descriptors(target.pid) <= descriptors)  # noqa: B023  called at once
+            _wait_closed(target.pid, descriptors)
             memory["after"][front] = _memory(target.pid, "VmRSS")
             memory["peak"][front] = _memory(target.pid, "VmHWM")
     workload = f"{bench.connections:,} connections, {bench.in_flight:,} requests in flight"
@@ -60,9 +59,10 @@ def many_connections(bench: Bench) -> list[Figure]:
     ]
 
 
-def _wait_until(done: Callable[[], bool]) -> None:
+def _wait_closed(pid: int, descriptors: int) -> None:
+    """Wait until a process has no more descriptors than these: nothing else tells that it is done with connections."""
     end = time.monotonic() + CLOSING_SECONDS
-    while not done():
+    while _descriptors(pid) > descriptors:
         if time.monotonic() > end:
             raise RuntimeError(f"the server still has connections {CLOSING_SECONDS:.0f} s after they were closed")
         time.sleep(0.01)

@@ -181,6 +181,23 @@ def test_a_request_that_leaves_ends_what_was_held_off_for_it(manifest: Manifest)
         assert taken.totals() == [3 * 9 * FEATURES]
 
 
+def test_a_request_that_expires_ends_what_was_held_off_for_it(manifest: Manifest) -> None:
+    """Nothing is left that would be too much: what comes then is the runner's to decide on, which runs it."""
+    with Kept(manifest, max_rows=1) as kept:
+        kept.house.cost.warm_start([(1, 1, 0.1), (1, 9, 0.9)])
+        deadline_ns = kept.house.clock.now_ns() + 1500 * MS
+        kept.offered(1, lengths=[9], deadline_ns=deadline_ns - 500 * MS)
+        kept.offered(2, lengths=[9], deadline_ns=deadline_ns)
+        kept.house.runner.take()
+        kept.house.clock.ns = deadline_ns - 500 * MS
+        kept.house.runner.step()
+
+        taken = kept.offered(3, lengths=[9], deadline_ns=deadline_ns + MS)
+
+        kept.house.run_all()
+        assert taken.totals() == [3 * 9 * FEATURES]
+
+
 def _retry_ms(message: bytes) -> tuple[str, int]:
     """Return what is told, and after how many milliseconds to come again."""
     told, ms, rest = re.split(r"retry after (\d+) ms", message.decode())
