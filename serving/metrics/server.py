@@ -13,6 +13,7 @@ from serving.errors import reasons
 from serving.metrics import totals
 from serving.metrics.elsewhere import Source
 from serving.metrics.families import LostLines, ServerFamilies, VersionFamilies
+from serving.metrics.uptime import Uptime
 from serving.metrics.version import VersionMetrics
 from serving.statistics import VersionStatistics
 
@@ -46,6 +47,7 @@ class ServerMetrics:
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
+        self.registry.register(Uptime())
         self.registry.register(LostLines(log_lines_lost))
         self._families = VersionFamilies(self.registry)
         self._server = ServerFamilies(self.registry)

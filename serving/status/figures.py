@@ -34,13 +34,11 @@ class Moment:
 
     Attributes:
         at_seconds: when they were read, on a monotonic clock.
-        now_seconds: the same by the server's clock, since the epoch; NaN if it is not known.
         values: by name and labels.
     """
 
-    def __init__(self, samples: Iterable[Sample], *, at_seconds: float, now_seconds: float = UNKNOWN) -> None:
+    def __init__(self, samples: Iterable[Sample], *, at_seconds: float) -> None:
         self.at_seconds = at_seconds
-        self.now_seconds = now_seconds
         self.values: dict[Series, float] = {
             (sample.name, frozenset(sample.labels.items())): sample.value for sample in samples
         }
@@ -51,8 +49,8 @@ class Moment:
 
     @property
     def up_seconds(self) -> float:
-        """How long the process has run."""
-        return self.now_seconds - self.value("process_start_time_seconds")
+        """How long the process has run; NaN if it does not say."""
+        return self.value("lstm_uptime_seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

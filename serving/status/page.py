@@ -1,13 +1,12 @@
 """`/metrics`, read over plain HTTP as a scraper does."""
 
 import time
-from email.utils import parsedate_to_datetime
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.status.errors import NoMetrics
-from serving.status.figures import UNKNOWN, Moment, Sample
+from serving.status.figures import Moment, Sample
 from serving.status.target import Target
 
 SECONDS = 5.0
@@ -36,7 +35,7 @@ def read(target: Target) -> Moment:
         connection.close()
     if response.status != 200:
         raise NoMetrics(f"{target.metrics_url}: answers with HTTP status {response.status}")
-    moment = Moment(_samples(content, target), at_seconds=at_seconds, now_seconds=_date(response))
+    moment = Moment(_samples(content, target), at_seconds=at_seconds)
     if not any(name.startswith("lstm_") for name, _ in moment.values):
         raise NoMetrics(f"{target.metrics_url}: has no metrics of lstm-serve")
     return moment
@@ -48,14 +47,6 @@ def _samples(content: bytes, target: Target) -> list[Sample]:
     except ValueError as error:
         raise NoMetrics(f"{target.metrics_url}: is no page of metrics") from error
     return [Sample(each.name, each.labels, each.value) for family in families for each in family.samples]
-
-
-def _date(response: HTTPResponse) -> float:
-    """Return the server's time of day: its start is told by the same clock, which ours need not agree with."""
-    try:
-        return parsedate_to_datetime(response.headers["Date"]).timestamp()
-    except (KeyError, TypeError, ValueError):
-        return UNKNOWN
 
 
 def _reason(error: OSError) -> str:

@@ -25,15 +25,15 @@ REQUESTS = st.lists(st.tuples(st.sampled_from(["ok", "invalid", "overload"]), SE
 
 def moment(metrics: ServerMetrics, at: float, *, started: float = START, **gauges: float) -> Moment:
     """Read what a server shows `at` seconds after its start; the reader's clock said 5000 at `START`."""
-    own = {"process_start_time_seconds": started, **gauges}
+    own = {"process_start_time_seconds": started, "lstm_uptime_seconds": at, **gauges}
     samples = [
         Sample(each.name, each.labels, each.value)
         for family in metrics.registry.collect()
         for each in family.samples
-        if not each.name.startswith("process_") and not each.name.endswith("_created")
+        if not each.name.startswith(("process_", "lstm_uptime_")) and not each.name.endswith("_created")
     ]
     samples += [Sample(name, {}, value) for name, value in own.items()]
-    return Moment(samples, at_seconds=5000 + started - START + at, now_seconds=started + at)
+    return Moment(samples, at_seconds=5000 + started - START + at)
 
 
 def server(*versions: str) -> ServerMetrics:
