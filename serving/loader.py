@@ -51,8 +51,9 @@ class Loader:
         """
         engine, cost = self._background.submit(self._open, manifest, policy, directory).result()
         log.info(
-            "loaded %s version %d: %s on %s by %s, %s",
-            manifest.name, manifest.version, manifest.precision, engine.device, engine.name, cost,
+            "loaded %s version %d: %s on %s by %s, batches %s, %s",
+            manifest.name, manifest.version, manifest.precision, engine.device, engine.name,
+            "in slices" if engine.in_slices else "whole", cost,
             extra={"event": "model_loaded", "model": manifest.name, "version": str(manifest.version)},
         )  # fmt: skip
         runner = Runner(
@@ -77,7 +78,9 @@ class Loader:
     def _open(self, manifest: Manifest, policy: Policy, directory: Path) -> tuple[SessionEngine, CostModel]:
         engine = self._choice.open(manifest, directory, threads=max(1, self._threads // policy.instances))
         cost = CostModel(padding_free=engine.padding_free)
-        cost.warm_start(engine.warm_up(_warm_up_shapes(policy), self._clock))
+        measured = engine.warm_up(_warm_up_shapes(policy), self._clock)
+        cost.warm_start(measured)
+        engine.choose_slices(measured, self._clock, most_rows=policy.max_batch_rows)
         return engine, cost
 
 

@@ -1,24 +1,23 @@
 """What engines have in common that run a session: a batch's outputs by name, and the warm-up. Opens none itself."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from serving.clock import NANOSECONDS_PER_SECOND, Clock
+from serving.engine.slices import SLICE_ROWS, Session, run_in_slices, slices_of
 from serving.errors import ArtifactError
 from serving.manifest import Manifest
-from serving.tensors import Array, Arrays, Layout, Rows, whole_parts
+from serving.tensors import Arrays, Layout, Rows, whole_parts
 
 LONGEST_WARM_UP_SECONDS = 0.5
 """A call this long is the last of a warm-up: larger ones would only delay the start."""
-
-
-class Session(Protocol):
-    """A loaded model: onnxruntime's InferenceSession, or what stands in its place."""
-
-    def run(self, names: Sequence[str], feed: Arrays, /) -> Sequence[Array]:
-        """Compute the named outputs of a feed, in their order."""
+TRIAL_ROWS = 4 * SLICE_ROWS
+TRIAL_ROUNDS = 5
+LONGEST_TRIAL_SECONDS = 0.05
+"""Of a call; a model that takes longer for few steps is tried with fewer."""
+SLICES_MAY_TAKE = 1.05
+"""Of the time of a whole batch, on an idle server: under load slices gain more than that."""
 
 
 class SessionEngine:
@@ -29,10 +28,12 @@ class SessionEngine:
         device: `cpu` or `cuda`.
         threads: of the CPU budget that a call takes; 0 on a GPU.
         padding_free: see `serving.engine.base.Engine`.
+        in_slices: whether batches are computed in slices (`serving.engine.slices`) instead of whole.
     """
 
     name = ""
     padding_free = False
+    in_slices = False
 
     def __init__(self, manifest: Manifest, session: Session, *, device: str, threads: int) -> None:
         """Compute the manifest's outputs with the session."""
@@ -45,7 +46,12 @@ class SessionEngine:
 
     def run(self, feed: Arrays) -> Arrays:
         """Compute the manifest's outputs, and a stepwise model's next state, for a packed feed."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+        if self.in_slices:
+            rows = len(next(iter(feed.values())))
+            outputs = run_in_slices(self._session, self._outputs, feed, rows=rows)
+        else:
+            outputs = self._session.run(self._outputs, feed)
+        return dict(zip(self._outputs, outputs, strict=True))
 
     def warm_up(self, shapes: Iterable[tuple[int, int]], clock: Clock) -> list[tuple[int, int, float]]:
         """Run zeros for each (rows, steps), so that the first callers do not pay for allocation and kernel choice.
@@ -72,6 +78,30 @@ class SessionEngine:
             if seconds > LONGEST_WARM_UP_SECONDS:
                 break
         return measured
+
+    def choose_slices(self, measured: Sequence[tuple[int, int, float]], clock: Clock, *, most_rows: int | None) -> None:
+        """Compute batches in slices from now on, unless that takes longer here.
+
+        Args:
+            measured: by the warm-up: what one slice takes tells what can be tried.
+            clock: to time with.
+            most_rows: of a batch; None if there is no such limit.
+        """
+        rows = min(most_rows or TRIAL_ROWS, TRIAL_ROWS)
+        longest = LONGEST_TRIAL_SECONDS * SLICE_ROWS / rows
+        steps = max((steps for of, steps, seconds in measured if of == SLICE_ROWS and seconds <= longest), default=None)
+        if self.device != "cpu" or slices_of(rows) == 1 or steps is None:
+            return
+        feed = self._layout.pack(whole_parts(self._layout.answer(_zeros(self._manifest, rows, steps))))
+        taken: dict[bool, int] = {}
+        for _ in range(TRIAL_ROUNDS):
+            for in_slices in (False, True):
+                self.in_slices = in_slices
+                started_ns = clock.now_ns()
+                self.run(feed)
+                ns = clock.now_ns() - started_ns
+                taken[in_slices] = min(ns, taken.get(in_slices, ns))
+        self.in_slices = taken[True] <= SLICES_MAY_TAKE * taken[False]
 
 
 def _zeros(manifest: Manifest, rows: int, steps: int) -> Rows:

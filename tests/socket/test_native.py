@@ -32,7 +32,7 @@ def native_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSer
 def test_the_log_says_which_engine_runs_a_version(native_server: LocalServer) -> None:
     log = "".join(native_server.log)
 
-    assert "loaded whole version 1: int8 on cpu by native" in log
+    assert "loaded whole version 1: int8 on cpu by native, batches whole" in log, "of four rows at most"
     assert "loaded portable version 1: int8 on cpu by onnxruntime" in log
 
 
