@@ -1,5 +1,6 @@
 """What engines have in common that run a session: a batch's outputs by name, and the warm-up. Opens none itself."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -67,13 +68,7 @@ class SessionEngine:
         measured = []
         for rows, steps in shapes:
             for _ in range(2):
-                started_ns = clock.now_ns()
-                parts = whole_parts(self._layout.answer(_zeros(self._manifest, rows, steps)))
-                try:
-                    self._layout.scatter(self.run(self._layout.pack(parts)), parts)
-                except Exception as error:
-                    raise ArtifactError(f"warm-up with {rows} rows of {steps} steps failed: {error}") from error
-                seconds = (clock.now_ns() - started_ns) / NANOSECONDS_PER_SECOND
+                seconds = self._seconds(rows, steps, clock)
             measured.append((rows, steps, seconds))
             if seconds > LONGEST_WARM_UP_SECONDS:
                 break
@@ -86,22 +81,32 @@ class SessionEngine:
             measured: by the warm-up: what one slice takes tells what can be tried.
             clock: to time with.
             most_rows: of a batch; None if there is no such limit.
+
+        Raises:
+            ArtifactError: as `warm_up`.
         """
         rows = min(most_rows or TRIAL_ROWS, TRIAL_ROWS)
         longest = LONGEST_TRIAL_SECONDS * SLICE_ROWS / rows
         steps = max((steps for of, steps, seconds in measured if of == SLICE_ROWS and seconds <= longest), default=None)
         if self.device != "cpu" or slices_of(rows) == 1 or steps is None:
             return
-        feed = self._layout.pack(whole_parts(self._layout.answer(_zeros(self._manifest, rows, steps))))
-        taken: dict[bool, int] = {}
+        whole = sliced = math.inf
         for _ in range(TRIAL_ROUNDS):
-            for in_slices in (False, True):
-                self.in_slices = in_slices
-                started_ns = clock.now_ns()
-                self.run(feed)
-                ns = clock.now_ns() - started_ns
-                taken[in_slices] = min(ns, taken.get(in_slices, ns))
-        self.in_slices = taken[True] <= SLICES_MAY_TAKE * taken[False]
+            self.in_slices = False
+            whole = min(whole, self._seconds(rows, steps, clock))
+            self.in_slices = True
+            sliced = min(sliced, self._seconds(rows, steps, clock))
+        self.in_slices = sliced <= SLICES_MAY_TAKE * whole
+
+    def _seconds(self, rows: int, steps: int, clock: Clock) -> float:
+        """Return what a batch of zeros takes, from its parts to its answers."""
+        started_ns = clock.now_ns()
+        parts = whole_parts(self._layout.answer(_zeros(self._manifest, rows, steps)))
+        try:
+            self._layout.scatter(self.run(self._layout.pack(parts)), parts)
+        except Exception as error:
+            raise ArtifactError(f"warm-up with {rows} rows of {steps} steps failed: {error}") from error
+        return (clock.now_ns() - started_ns) / NANOSECONDS_PER_SECOND
 
 
 def _zeros(manifest: Manifest, rows: int, steps: int) -> Rows:

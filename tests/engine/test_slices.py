@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.clock import NANOSECONDS_PER_SECOND
+from serving.clock import NANOSECONDS_PER_SECOND, SystemClock
 from serving.engine.onnx import OnnxEngine
 from serving.engine.slices import SLICE_ROWS, run_in_slices, slices_of
+from serving.errors import ArtifactError
 from serving.manifest import read_manifest
 from serving.tensors import Array, Arrays, Layout, Rows, whole_parts
 from tests.support.artefacts import FEATURES, write_lstm
@@ -106,6 +107,22 @@ def test_one_slow_call_of_either_kind_decides_nothing(tmp_path: Path) -> None:
     assert engine.in_slices
     engine.choose_slices(IN_NO_TIME, Trial(9.0, 2.0, 1.0, 2.0, 1.0, 2.0), most_rows=None)
     assert not engine.in_slices
+
+
+def test_a_model_that_fails_only_on_large_batches_is_refused(tmp_path: Path) -> None:
+    """Traffic would find out otherwise, row by row."""
+    engine = engine_of(write_lstm(tmp_path))
+    whole = engine._session
+
+    class Narrow:
+        def run(self, names: Sequence[str], feed: Arrays) -> Sequence[Array]:
+            assert len(feed["x"]) <= SLICE_ROWS, "too many rows"
+            return whole.run(names, feed)
+
+    engine._session = Narrow()
+    measured = engine.warm_up([(SLICE_ROWS, 1)], SystemClock())
+    with pytest.raises(ArtifactError, match="warm-up with 64 rows of 1 steps failed: too many rows"):
+        engine.choose_slices(measured, SystemClock(), most_rows=None)
 
 
 @pytest.mark.parametrize(
