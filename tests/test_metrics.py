@@ -1,10 +1,6 @@
 """What is counted, under which labels, and when a series goes away again."""
 
 import gc
-import os
-import subprocess
-import sys
-import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -228,31 +224,6 @@ def test_loads_are_counted_by_model_and_outcome_and_outlive_the_version(metrics:
 def test_the_quota_is_there_only_if_one_is_set(metrics: ServerMetrics) -> None:
     assert value(metrics, "lstm_cpu_quota_cores") is None
     assert value(ServerMetrics(cpu_threads=1, cpu_quota_cores=1.5), "lstm_cpu_quota_cores") == 1.5
-
-
-def test_uptime_is_counted_from_the_start_of_the_process_whatever_its_name() -> None:
-    script = """
-import time
-from prometheus_client import CollectorRegistry
-from serving.metrics.uptime import Uptime
-
-with open("/proc/self/comm", "w") as name:
-    name.write(") 0 (")
-registry = CollectorRegistry()
-registry.register(Uptime())
-before = time.clock_gettime(time.CLOCK_BOOTTIME)
-uptime = registry.get_sample_value("lstm_uptime_seconds")
-print(before - uptime, time.clock_gettime(time.CLOCK_BOOTTIME) - uptime)
-"""
-    earliest = time.clock_gettime(time.CLOCK_BOOTTIME)
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        latest = time.clock_gettime(time.CLOCK_BOOTTIME)
-        assert process.stdout is not None
-        no_later, no_earlier = map(float, process.stdout.read().split())
-
-    a_tick = 1 / os.sysconf("SC_CLK_TCK")
-    assert no_earlier > earliest - a_tick
-    assert no_later < latest
 
 
 def test_openmetrics_shows_the_trace_of_a_slow_request_and_plain_text_goes_without(metrics: ServerMetrics) -> None:

@@ -2,7 +2,7 @@
 
 The more so in a server, which takes requests and sends answers on the same cores while the engine computes. It costs
 the calls of the session that it adds, and reading the weights in each of them, so wide models and calls of several
-threads are better off whole: `SessionEngine.choose_slices` tries it.
+threads may be better off whole: `SessionEngine.choose_slices` tries it.
 """
 
 from collections.abc import Sequence
